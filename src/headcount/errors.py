@@ -1,0 +1,25 @@
+"""What can go wrong, in the words of the user. Every message says what was got, what is allowed, what to do."""
+
+
+class PruningError(Exception):
+    """The base of every error that headcount raises on purpose; the command line prints it in one line, exit code 1."""
+
+
+class UnsupportedModel(PruningError):
+    """A model whose attention headcount cannot gate or cut without risk."""
+
+
+class BadRecipe(PruningError):
+    """A budget, method, option or setting that cannot be carried out."""
+
+
+class BadData(PruningError):
+    """A data file that cannot be read as the task's examples, or whose labels disagree with the model's."""
+
+
+class CorruptCheckpoint(PruningError):
+    """A saved model whose recorded structure is damaged or contradicts its weights."""
+
+
+class SurgeryFailed(PruningError):
+    """The cut model did not compute what the gated model computes; the model was put back as it was."""

@@ -1,0 +1,278 @@
+"""The values everything else speaks in: sites, heads, the head map, subsets and budgets. Plain Python, no torch."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from headcount.errors import BadRecipe
+
+KINDS = ("encoder", "decoder", "cross")
+"""The kinds of attention, in the order in which the papers list them."""
+
+
+class Head(NamedTuple):
+    """One attention head: the name of its site and its index there, in the original numbering."""
+
+    site: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One attention sublayer of a model, as it was built: nothing here changes when heads are removed.
+
+    Attributes:
+        name: Path of the attention module inside the model, as in `model.get_submodule(name)`.
+        kind: `encoder`, `decoder` (self-attention of a decoder) or `cross`.
+        layer: Index of the layer, from 0.
+        heads: Number of (query) heads.
+        kv_heads: Number of key/value heads; equal to `heads` but under grouped-query attention.
+        head_size: Width of one head. Stored, never derived: after surgery it is not `hidden / heads`.
+    """
+
+    name: str
+    kind: str
+    layer: int
+    heads: int
+    kv_heads: int
+    head_size: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Site '{self.name}' has kind '{self.kind}'. Valid kinds: {', '.join(KINDS)}.")
+        if self.heads <= 0 or self.kv_heads <= 0 or self.heads % self.kv_heads:
+            raise ValueError(f"Site '{self.name}' cannot share {self.kv_heads} key/value heads among {self.heads} heads.")
+
+
+@dataclass(frozen=True)
+class HeadMap:
+    """All sites of a model, in order. Its H heads have one flat index, site after site."""
+
+    sites: tuple[Site, ...]
+
+    def __post_init__(self) -> None:
+        if len(self._by_name) != len(self.sites):
+            raise ValueError("Two sites of a head map have the same name.")
+
+    @cached_property
+    def _by_name(self) -> dict[str, Site]:
+        return {site.name: site for site in self.sites}
+
+    @cached_property
+    def _offsets(self) -> dict[str, int]:
+        starts = accumulate((site.heads for site in self.sites), initial=0)
+        return {site.name: start for site, start in zip(self.sites, starts, strict=False)}
+
+    def __len__(self) -> int:
+        """The number of heads, H."""
+        return sum(site.heads for site in self.sites)
+
+    def __getitem__(self, name: str) -> Site:
+        """The site of that name.
+
+        Raises:
+            KeyError: No site has that name; the message lists those there are.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise KeyError(f"No site '{name}'. Sites: {', '.join(self._by_name)}.") from None
+
+    def index(self, head: Head) -> int:
+        """The flat index of a head, in [0, H)."""
+        site = self[head.site]
+        if not 0 <= head.index < site.heads:
+            raise IndexError(f"Site '{site.name}' has heads 0 to {site.heads - 1}, got {head.index}.")
+        return self._offsets[site.name] + head.index
+
+    def head(self, index: int) -> Head:
+        """The head with that flat index."""
+        for site in self.sites:
+            start = self._offsets[site.name]
+            if start <= index < start + site.heads:
+                return Head(site.name, index - start)
+        raise IndexError(f"This head map has heads 0 to {len(self) - 1}, got {index}.")
+
+    @cached_property
+    def all(self) -> "Subset":
+        """The subset of all H heads."""
+        return Subset(self, tuple(range(len(self))))
+
+    def of_kind(self, kind: str) -> "Subset":
+        """All heads of one kind of attention."""
+        if kind not in KINDS:
+            raise BadRecipe(f"Got kind '{kind}'. Valid kinds: {', '.join(KINDS)}.")
+        return self.subset({site.name: range(site.heads) for site in self.sites if site.kind == kind})
+
+    def subset(self, kept: Mapping[str, Iterable[int]]) -> "Subset":
+        """The subset with these heads kept, given per site; a site not named keeps none."""
+        return Subset(self, tuple(sorted({self.index(Head(name, i)) for name, heads in kept.items() for i in heads})))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The sites as plain data, for `from_json`."""
+        return [asdict(site) for site in self.sites]
+
+    @classmethod
+    def from_json(cls, sites: Iterable[Mapping[str, Any]]) -> "HeadMap":
+        """The head map that `to_json` wrote."""
+        return cls(tuple(Site(**site) for site in sites))
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The kept heads, in the original numbering, also after other heads are gone. Immutable; a set algebra.
+
+    Attributes:
+        head_map: The head map the heads are from.
+        indices: Their flat indices, ascending, without repetition.
+    """
+
+    head_map: HeadMap
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if list(self.indices) != sorted(set(self.indices)):
+            raise ValueError(f"Flat indices of a subset must ascend without repetition, got {self.indices}.")
+        if self.indices and not (0 <= self.indices[0] and self.indices[-1] < len(self.head_map)):
+            raise IndexError(f"This head map has heads 0 to {len(self.head_map) - 1}, got {self.indices}.")
+
+    @cached_property
+    def _members(self) -> frozenset[int]:
+        return frozenset(self.indices)
+
+    def __len__(self) -> int:
+        """K, the number of kept heads."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Head]:
+        """The kept heads, in flat order."""
+        return (self.head_map.head(index) for index in self.indices)
+
+    def __contains__(self, head: Head) -> bool:
+        return self.head_map.index(head) in self._members
+
+    def _with(self, indices: Iterable[int]) -> "Subset":
+        return Subset(self.head_map, tuple(sorted(indices)))
+
+    def _other(self, other: "Subset") -> frozenset[int]:
+        if other.head_map != self.head_map:
+            raise ValueError("Two subsets of different head maps cannot be combined.")
+        return other._members
+
+    def __and__(self, other: "Subset") -> "Subset":
+        return self._with(self._members & self._other(other))
+
+    def __or__(self, other: "Subset") -> "Subset":
+        return self._with(self._members | self._other(other))
+
+    def __sub__(self, other: "Subset") -> "Subset":
+        return self._with(self._members - self._other(other))
+
+    def __invert__(self) -> "Subset":
+        return self.head_map.all - self
+
+    def __le__(self, other: "Subset") -> bool:
+        return self._members <= self._other(other)
+
+    def at(self, site: str) -> list[int]:
+        """The heads kept at a site, ascending. A list, not a tensor: it must index correctly on any device."""
+        start = self.head_map.index(Head(site, 0))
+        return [i - start for i in self.indices if start <= i < start + self.head_map[site].heads]
+
+    def counts(self, kind: str | None = None) -> list[int]:
+        """The number of heads kept at each site, of one kind or of all."""
+        return [len(self.at(site.name)) for site in self.head_map.sites if kind in (None, site.kind)]
+
+    def __str__(self) -> str:
+        """As the papers print it: heads kept per layer, `5 1 3 1 5 6`; with several kinds, one run a kind."""
+        kinds = [kind for kind in KINDS if any(site.kind == kind for site in self.head_map.sites)]
+        runs = {kind: " ".join(map(str, self.counts(kind))) for kind in kinds}
+        return runs[kinds[0]] if len(kinds) == 1 else " | ".join(f"{kind} {run}" for kind, run in runs.items())
+
+    def to_json(self) -> dict[str, list[int]]:
+        """The kept heads per site, every site named, as plain data; `HeadMap.subset` reads it back."""
+        return {site.name: self.at(site.name) for site in self.head_map.sites}
+
+    def dumps(self) -> str:
+        """The subset with its head map as one JSON text, for `loads`."""
+        return json.dumps({"sites": self.head_map.to_json(), "kept": self.to_json()})
+
+    @classmethod
+    def loads(cls, text: str) -> "Subset":
+        """The subset that `dumps` wrote."""
+        data = json.loads(text)
+        return HeadMap.from_json(data["sites"]).subset(data["kept"])
+
+    def top(self, scores: Sequence[float], keep: int) -> "Subset":
+        """The `keep` heads of this subset with the highest scores. Exact: ties go to the head that comes first.
+
+        Args:
+            scores: One number for each head of this subset, in flat order.
+            keep: How many to keep, 0 to the size of this subset.
+        """
+        if len(scores) != len(self):
+            raise ValueError(f"Got {len(scores)} scores for {len(self)} heads.")
+        if not 0 <= keep <= len(self):
+            raise BadRecipe(f"Cannot keep {keep} of {len(self)} heads. Give a number from 0 to {len(self)}.")
+        ranked = sorted(range(len(self)), key=lambda i: (-scores[i], i))
+        return self._with(self.indices[i] for i in ranked[:keep])
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many heads to keep: exactly `keep` of them, or that share of them.
+
+    Attributes:
+        keep: A whole number of heads, or a float in [0, 1]: a fraction of the heads that the budget is over.
+        sites: The kind of attention the budget is over; heads of other kinds all stay. None: all heads.
+    """
+
+    keep: int | float
+    sites: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, bool) or not isinstance(self.keep, int | float):
+            raise BadRecipe(f"A budget is a number of heads or a fraction, got {self.keep!r}.")
+        if isinstance(self.keep, float) and not 0 <= self.keep <= 1:
+            raise BadRecipe(f"Cannot keep the fraction {self.keep} of the heads. Give a fraction in [0, 1] or a number.")
+        if self.sites is not None and self.sites not in KINDS:
+            raise BadRecipe(f"Got a budget over '{self.sites}'. Valid kinds: {', '.join(KINDS)}.")
+
+    @classmethod
+    def parse(cls, text: str, sites: str | None = None) -> "Budget":
+        """The budget a person typed: `12`, `0.25` or `25%`."""
+        try:
+            if text.endswith("%"):
+                return cls(float(text[:-1]) / 100, sites)
+            return cls(float(text) if any(mark in text for mark in ".eE") else int(text), sites)
+        except ValueError:
+            raise BadRecipe(f"Cannot read the budget '{text}'. Give a number of heads (12) or a share (0.25, 25%).") from None
+
+    def resolve(self, present: Subset) -> tuple[Subset, int]:
+        """The heads that compete, and how many of them to keep, for a model that has the heads `present`.
+
+        A fraction counts all heads the model was built with, so that pruning twice to one half is pruning to one half.
+
+        Raises:
+            BadRecipe: The model has no head of that kind, or fewer heads than are to be kept.
+        """
+        scope = present.head_map.all if self.sites is None else present.head_map.of_kind(self.sites)
+        candidates = present & scope
+        where = "" if self.sites is None else f"{self.sites} "
+        if not scope:
+            raise BadRecipe(f"This model has no {where}heads. It has: {', '.join(_kinds_of(present.head_map))}.")
+        keep = self.keep if isinstance(self.keep, int) else round(self.keep * len(scope))
+        if not 0 <= keep <= len(candidates):
+            gone = "" if len(candidates) == len(scope) else f" ({len(scope) - len(candidates)} of {len(scope)} are gone)"
+            raise BadRecipe(
+                f"Cannot keep {keep} of {len(candidates)} {where}heads{gone}. "
+                f"Give a number from 0 to {len(candidates)}, or a fraction in [0, 1]."
+            )
+        return candidates, keep
+
+
+def _kinds_of(head_map: HeadMap) -> list[str]:
+    return [kind for kind in KINDS if any(site.kind == kind for site in head_map.sites)]

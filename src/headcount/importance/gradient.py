@@ -1,0 +1,101 @@
+"""Importance of a head as the loss's sensitivity to its gate (Michel et al. 2019; Li et al. 2021, eq. 21)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from headcount.anatomy import LiveSite
+from headcount.errors import BadData, BadRecipe
+from headcount.gating import gated
+from headcount.heads import Head, Subset
+
+REDUCTIONS = ("example", "token", "batch")
+
+
+@dataclass(frozen=True)
+class GradientImportance:
+    """The mean absolute gradient of the loss with respect to each head's gate, at gates of one.
+
+    Attributes:
+        reduction: Over what the absolute value is taken before averaging. `example`: eq. 21. `token`: each position of
+            each example, as in Michel et al.'s code. `batch`: the batch's mean loss, as in Li et al.'s code for BERT;
+            signs cancel within a batch.
+        signed: Take no absolute value at all. This is what Li et al.'s translation code did; heads that help most then
+            rank lowest. Only to reproduce their figures.
+        layer_norm: Divide the scores of each site by their L2 norm, as both published scripts do.
+    """
+
+    reduction: str = "example"
+    signed: bool = False
+    layer_norm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.reduction not in REDUCTIONS:
+            raise BadRecipe(f"Got reduction '{self.reduction}'. Valid choices: {', '.join(REDUCTIONS)}.")
+
+    def scores(
+        self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
+    ) -> Float64[Tensor, " head"]:
+        """One score for each head of the subset, in flat order, measured with all other heads gated off.
+
+        Args:
+            model: A trained model; its loss must be a mean over examples. Weights and mode are left as they are.
+            batches: Batches with labels, on the model's device.
+            subset: The heads that are still in.
+
+        Raises:
+            BadData: There is no batch, or the loss or a gradient is not finite.
+        """
+        training = model.training
+        model.eval()
+        total, examples = torch.zeros(len(subset.head_map), dtype=torch.float64), 0
+        try:
+            for batch in batches:
+                size = next(iter(batch.values())).shape[0]
+                total += self._batch(model, batch, subset) * size
+                examples += size
+        finally:
+            model.train(training)
+        if not examples:
+            raise BadData("No examples to measure importance on.")
+        scores = total[list(subset.indices)] / examples
+        if not torch.isfinite(scores).all():
+            raise BadData("The importance of some heads is not finite: the model's loss or its gradient is not.")
+        return _normalise_by_site(scores, subset) if self.layer_norm else scores
+
+    def _batch(self, model: nn.Module, batch: Mapping[str, Tensor], subset: Subset) -> Float64[Tensor, " head"]:
+        """The batch's mean score of every head of the map, 0 for heads that are out."""
+        gates: list[Tensor] = []
+        heads: list[list[int]] = []
+
+        def gate_of(live: LiveSite, x: Tensor) -> Tensor:
+            lead = {"example": (x.shape[0], *[1] * (x.dim() - 2)), "token": x.shape[:-1], "batch": ()}[self.reduction]
+            gates.append(torch.ones(*lead, len(live.kept), dtype=x.dtype, device=x.device, requires_grad=True))
+            heads.append([subset.head_map.index(Head(live.site.name, i)) for i in live.kept])
+            return gates[-1] * torch.tensor([float(i in chosen) for i in heads[-1]], dtype=x.dtype, device=x.device)
+
+        chosen = set(subset.indices)
+        with gated(model, gate_of), torch.enable_grad():
+            loss: Any = model(**batch).loss
+            if loss is None:
+                raise BadData("The model gives no loss: the batches have no labels.")
+            grads = torch.autograd.grad(loss, gates)
+        total = torch.zeros(len(subset.head_map), dtype=torch.float64)
+        for flat, grad in zip(heads, grads, strict=True):
+            # The loss is a mean over the batch, so its gradients are already divided by the number of examples.
+            values = grad.double() if self.signed else grad.double().abs()
+            total[flat] = values.reshape(-1, len(flat)).sum(0).cpu()
+        return total
+
+
+def _normalise_by_site(scores: Float64[Tensor, " head"], subset: Subset) -> Float64[Tensor, " head"]:
+    scores, start = scores.clone(), 0
+    for count in subset.counts():
+        norm = scores[start : start + count].norm()
+        scores[start : start + count] /= norm if norm > 0 else 1.0
+        start += count
+    return scores

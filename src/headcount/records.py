@@ -1,0 +1,74 @@
+"""A record: what came out of a run, with the recipe that made it; and the signature that every number carries."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 1
+
+
+def signature(parts: Mapping[str, Any]) -> str:
+    """One line that says how a number was made, as sacreBLEU does it: `method:michel|keep:12/72|…|v:0.1.0`.
+
+    A part whose value is None is left out; headcount's own version is always the last part.
+    """
+    shown = [f"{name}:{value}" for name, value in parts.items() if value is not None]
+    return "|".join([*shown, f"v:{version('headcount')}"])
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came out of a run.
+
+    Attributes:
+        signature: How the numbers were made, in one line.
+        recipe: Everything that defined the run, as plain data.
+        subset: The heads kept per site, in the original numbering.
+        heads: The same as the papers print it: the number kept per layer.
+        metrics: The task's figures of the pruned model, in [0, 1] where they are shares.
+        size: Parameters and bytes, before and after.
+        costs: Seconds and optimiser steps of each stage.
+        dynamics: What was seen during training, one entry a look.
+        versions: The versions of the libraries that have a say in the numbers.
+    """
+
+    signature: str
+    recipe: dict[str, Any]
+    subset: dict[str, list[int]]
+    heads: str
+    metrics: dict[str, float]
+    size: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+    dynamics: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON, aside and then renamed: a reader sees all of it or nothing."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that have a say in the numbers."""
+    return {name: version(name) for name in ("headcount", "torch", "transformers", "tokenizers", "numpy", "datasets")}

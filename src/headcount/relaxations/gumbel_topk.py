@@ -1,0 +1,167 @@
+"""Gumbel soft top-K: K softmaxes, each taking out of the race what the ones before have taken.
+
+Li et al. 2021, eqs. 14 to 20, after Xie and Ermon 2019. With scores w, Gumbel noise n and temperature t:
+
+    r^1 = w + n,   p^k = softmax(r^k / t),   r^(k+1) = r^k + log(1 - p^k),   gates = p^1 + ... + p^K
+
+Written naively this gives NaN gradients at low temperature, and clamping 1 - p picks one head several times. Here
+log(1 - p) of the leader is logsumexp(others) - logsumexp(all), and the backward pass is written out by hand in terms of
+the softmax among the others, which never divides by the leader's 1 - p. Both in float64, in NumPy: K x H is too small
+for anything faster to start.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from headcount.errors import BadRecipe
+from headcount.relaxations.annealing import LogLinear
+
+
+class _SoftTopK(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, perturbed: Tensor, keep: int, temperature: float) -> Tensor:
+        race = _race(perturbed.detach().numpy(), keep, temperature)
+        ctx.race, ctx.temperature = race, temperature
+        return torch.from_numpy(race[0].sum(0))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return torch.from_numpy(_race_backward(*ctx.race, ctx.temperature, grads[0].numpy())), None, None
+
+
+def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: float) -> Float64[Tensor, " head"]:
+    """Relaxed K-hot gates of perturbed scores (eqs. 14 to 19): at least 0, summing to K; at temperature 0 the top K.
+
+    A single gate can exceed 1 while the temperature is high. K = 0 and K = H leave nothing to choose: all zeros, all
+    ones, and no gradient.
+    """
+    heads = perturbed.shape[0]
+    if not 0 <= keep <= heads:
+        raise BadRecipe(f"Cannot keep {keep} of {heads} heads. Give a number from 0 to {heads}.")
+    if keep in (0, heads):
+        return torch.full_like(perturbed, float(keep == heads)).detach()
+    gates: Tensor = _SoftTopK.apply(perturbed, keep, temperature)  # type: ignore[no-untyped-call]
+    return gates
+
+
+Race = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int], list[float]]
+"""Per softmax, what the backward pass needs: p, (K, H); the softmax among the others, (K, H), 0 at the leader; the
+leader's index; the leader's p."""
+
+
+def _race(perturbed: np.ndarray[Any, Any], keep: int, temperature: float) -> Race:
+    z = perturbed / temperature
+    p, others = np.empty((2, keep, z.size))
+    leaders, shares = [], []
+    scratch = np.empty_like(z)
+    for k in range(keep):
+        leader = int(z.argmax())
+        top = float(z[leader])
+        z[leader] = -np.inf
+        second = float(z.max())
+        o = others[k]
+        np.exp(np.subtract(z, second, out=o), out=o)
+        total = float(o.sum())
+        o *= 1 / total
+        lead = top - second - math.log(total)  # log of p / (1 - p) of the leader
+        rest = 1 / (1 + math.exp(lead)) if lead < 700 else 0.0
+        np.multiply(o, rest, out=p[k])
+        if rest > 0:  # else no other head lost anything
+            np.log1p(np.negative(p[k], out=scratch), out=scratch)
+            scratch *= 1 / temperature
+            z += scratch
+        p[k, leader] = share = 1 / (1 + math.exp(-lead))
+        log_rest = -lead - math.log1p(math.exp(-lead))
+        z[leader] = top + log_rest / temperature
+        leaders.append(leader)
+        shares.append(share)
+    return p, others, leaders, shares
+
+
+def _race_backward(
+    p: np.ndarray[Any, Any],
+    others: np.ndarray[Any, Any],
+    leaders: list[int],
+    shares: list[float],
+    temperature: float,
+    grad: np.ndarray[Any, Any],
+) -> np.ndarray[Any, Any]:
+    """The adjoint of `_race`. With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
+
+    P_j = G_j - R_j / (1 - p_j), the adjoint of p^k; then the adjoint of r^k is R + p (P - <p, P>) / t. For the leader
+    1 - q is multiplied out: R_m only ever appears as o_j q R_m, and as -q R_m.
+    """
+    keep = len(leaders)
+    rows = np.arange(keep)
+    inverse = 1 - p
+    inverse[rows, leaders] = 1.0
+    np.reciprocal(inverse, out=inverse)
+    inverse[rows, leaders] = 0.0
+    adjoint = np.zeros_like(grad)
+    part = np.empty_like(grad)
+    with np.errstate(over="ignore", invalid="ignore"):  # the exact gradient can overflow; the gates drop and count it
+        for k in reversed(range(keep)):
+            m, q = leaders[k], shares[k]
+            o, pk = others[k], p[k]
+            r_m, g_m = float(adjoint[m]), float(grad[m])
+            np.multiply(adjoint, inverse[k], out=part)
+            np.subtract(grad, part, out=part)  # P among the others
+            mean = float(o @ part)  # <o, P>
+            rest = float(pk.sum() - pk[m])
+            leader = q * (rest * (g_m - mean) - r_m)
+            part -= q * g_m + rest * mean
+            part *= pk
+            part += (q * r_m) * o
+            part[m] = leader
+            part *= 1 / temperature
+            adjoint += part
+    return adjoint
+
+
+def gumbel(heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
+    """Standard Gumbel noise in float64, from a generator on the CPU."""
+    uniform = torch.rand(heads, dtype=torch.float64, generator=generator)
+    return -torch.log(-torch.log(uniform.clamp_min(torch.finfo(torch.float64).tiny)))
+
+
+@dataclass(frozen=True)
+class GumbelTopK:
+    """Differentiable subset pruning's gates (Li et al. 2021): a relaxed random K-subset with learned scores.
+
+    Attributes:
+        keep: The budget: a number of heads, or a fraction of them.
+        annealing: The temperature over the optimiser steps; the default is the paper's for BERT (Table 2), 25,000 of
+            36,816 steps: give `steps` for a training of another length.
+        lr: Learning rate of the scores at the peak of the schedule (Table 2: 0.5 for BERT, 0.2 for translation).
+        clip: Bound on the absolute value of each score's gradient. The authors clip the norm of all gradients together
+            to 1, which lets one score's spike stop the whole model.
+    """
+
+    keep: int | float
+    annealing: LogLinear = field(default_factory=LogLinear)
+    lr: float = 0.5
+    clip: float = 1.0
+
+    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
+        """Uniform scores in +-0.5, as the authors' initialisation gives for BERT (Xavier on 12 x 12)."""
+        return torch.rand(heads, dtype=torch.float64, generator=generator) - 0.5
+
+    def sample(
+        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
+    ) -> Float64[Tensor, " head"]:
+        """Gates for one forward pass: soft top-K of the scores plus fresh Gumbel noise."""
+        return soft_top_k(scores + gumbel(scores.shape[0], generator), keep, self.annealing(step))
+
+    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
+        """Nothing: the budget is a hard constraint."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def watch(self, step: int) -> dict[str, float]:
+        """The temperature."""
+        return {"temperature": self.annealing(step)}
