@@ -6,7 +6,7 @@ model family and every attention implementation (Li et al. 2021, eq. 4).
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -60,6 +60,7 @@ def _hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) 
     return live.output.register_forward_pre_hook(scale)
 
 
+@runtime_checkable
 class Relaxation(Protocol):
     """A differentiable random subset: what makes gates trainable. Its fields are its hyper-parameters.
 

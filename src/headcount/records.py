@@ -1,13 +1,13 @@
 """A record: what came out of a run, with the recipe that made it; and the signature that every number carries."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from headcount.writing import write_atomically
 
 FORMAT_VERSION = 1
 
@@ -55,18 +55,6 @@ class Record:
     def write(self, path: Path) -> None:
         """Write the record as JSON, aside and then renamed: a reader sees all of it or nothing."""
         write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def library_versions() -> dict[str, str]:

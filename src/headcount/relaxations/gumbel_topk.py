@@ -50,12 +50,12 @@ def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: floa
     return gates
 
 
-Race = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int], list[float]]
+Race = tuple[Float64[np.ndarray, "k head"], Float64[np.ndarray, "k head"], list[int], list[float]]
 """Per softmax, what the backward pass needs: p, (K, H); the softmax among the others, (K, H), 0 at the leader; the
 leader's index; the leader's p."""
 
 
-def _race(perturbed: np.ndarray[Any, Any], keep: int, temperature: float) -> Race:
+def _race(perturbed: Float64[np.ndarray, " head"], keep: int, temperature: float) -> Race:
     z = perturbed / temperature
     p, others = np.empty((2, keep, z.size))
     leaders, shares = [], []
@@ -85,13 +85,13 @@ def _race(perturbed: np.ndarray[Any, Any], keep: int, temperature: float) -> Rac
 
 
 def _race_backward(
-    p: np.ndarray[Any, Any],
-    others: np.ndarray[Any, Any],
+    p: Float64[np.ndarray, "k head"],
+    others: Float64[np.ndarray, "k head"],
     leaders: list[int],
     shares: list[float],
     temperature: float,
-    grad: np.ndarray[Any, Any],
-) -> np.ndarray[Any, Any]:
+    grad: Float64[np.ndarray, " head"],
+) -> Float64[np.ndarray, " head"]:
     """The adjoint of `_race`. With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
 
     P_j = G_j - R_j / (1 - p_j), the adjoint of p^k; then the adjoint of r^k is R + p (P - <p, P>) / t. For the leader

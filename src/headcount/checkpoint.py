@@ -1,0 +1,219 @@
+"""A pruned model is an ordinary Hugging Face directory.
+
+Importing this module teaches transformers to load one: the structure stands in `config.json` as a
+`quantization_config`, the extension point at which a library may prepare the model's skeleton before the weights are
+loaded. So `AutoModel….from_pretrained`, `pipeline`, `Trainer`, PEFT and SentenceTransformers load it as they load any
+model. Directories that transformers 4 wrote with `pruned_heads` in their configuration load as well.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers.modeling_utils as modeling_utils
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from headcount.anatomy import LiveSite, survey
+from headcount.errors import CorruptCheckpoint
+from headcount.surgery import FORMAT_VERSION, METHOD_NAME, cut, record_structure
+
+Sites = Mapping[str, Mapping[str, Any]]
+"""Site name -> {"heads": heads it was built with, "kept": those it kept}."""
+
+
+@register_quantization_config(METHOD_NAME)
+class PrunedHeads(QuantizationConfigMixin):
+    """The structure of a pruned model, as it stands in `config.json`.
+
+    Attributes:
+        sites: For every site, how many heads it was built with and which it kept.
+        format_version: Of this structure; a newer one than this headcount knows is refused.
+    """
+
+    def __init__(self, sites: Sites | None = None, format_version: Any = None, **unknown: Any) -> None:
+        self.quant_method = METHOD_NAME
+        self.format_version = format_version
+        self.sites = sites
+        self.unknown = sorted(set(unknown) - {"quant_method"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The structure as plain data."""
+        return {"quant_method": METHOD_NAME, "format_version": self.format_version, "sites": self.sites}
+
+
+@register_quantizer(METHOD_NAME)
+class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
+    """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        file = f"{model.config._name_or_path or 'the configuration'}/config.json"
+        sites = _match_names(model, _checked(self.quantization_config, file), file)
+        live = {each.site.name: each for each in survey(model)}
+        for name, site in sites.items():
+            if site["heads"] != live[name].site.heads:
+                raise CorruptCheckpoint(
+                    f"{file}: site '{name}' is recorded with {site['heads']} heads, but the model is built with "
+                    f"{live[name].site.heads}."
+                )
+            cut(live[name], site["kept"])
+        _check_shapes(model, kwargs.get("checkpoint_files"))
+
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        # The weights are plain: without these flags Trainer, PEFT, .half() and .to() treat the model as any other.
+        self.remove_quantization_config(model)
+        for module in model.modules():
+            if hasattr(module, "config") and hasattr(module.config, "_is_quantized"):
+                del module.config._is_quantized
+        if hasattr(model.config, "pruned_heads"):
+            del model.config.pruned_heads  # transformers 4's record; ours replaces it
+        record_structure(model)
+        return model
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return True
+
+
+def _checked(config: Any, file: str) -> Sites:
+    """The recorded sites, if the record makes sense.
+
+    Raises:
+        CorruptCheckpoint: It does not; the message names the file and the site.
+    """
+    if config.format_version != FORMAT_VERSION:
+        raise CorruptCheckpoint(
+            f"{file}: structure of format version {config.format_version!r}; this headcount reads version "
+            f"{FORMAT_VERSION}. If it is newer, update headcount."
+        )
+    if config.unknown or not isinstance(config.sites, dict):
+        raise CorruptCheckpoint(f"{file}: the structure needs 'sites' and nothing else, got {config.unknown or config.sites}.")
+    for name, site in config.sites.items():
+        if not isinstance(site, dict) or set(site) != {"heads", "kept"}:
+            raise CorruptCheckpoint(f"{file}: site '{name}' needs 'heads' and 'kept', got {site!r}.")
+        heads, kept = site["heads"], site["kept"]
+        whole = isinstance(heads, int) and isinstance(kept, list) and all(type(head) is int for head in kept)
+        if not whole or kept != sorted(set(kept)) or any(not 0 <= head < heads for head in kept):
+            raise CorruptCheckpoint(
+                f"{file}: site '{name}' is recorded to keep heads {kept!r} of {heads!r}; "
+                "heads are whole numbers from 0, below that number, ascending, without repetition."
+            )
+    sites: Sites = config.sites
+    return sites
+
+
+def _match_names(model: Any, sites: Sites, file: str) -> Sites:
+    """The sites under the names they have in this model, which may hold the saved model, or be a part of it."""
+    here = [each.site.name for each in survey(model)]
+    prefix = f"{model.base_model_prefix}."
+    for rename in (str, lambda name: prefix + name, lambda name: name.removeprefix(prefix)):
+        renamed = {rename(name): site for name, site in sites.items()}
+        if set(renamed) == set(here):
+            return renamed
+    strange, missing = sorted(set(sites) - set(here)), sorted(set(here) - set(sites))
+    raise CorruptCheckpoint(
+        f"{file}: the recorded sites are not those of {type(model).__name__}. "
+        f"Recorded, not in the model: {strange[:3]}; in the model, not recorded: {missing[:3]}."
+    )
+
+
+def _check_shapes(model: Any, files: list[str] | None) -> None:
+    """Compare the cut skeleton with the shapes in the weight files, and name the first site that contradicts."""
+    prefix = f"{model.base_model_prefix}."
+    for file in files or ():
+        if not str(file).endswith(".safetensors"):
+            continue
+        shapes = _shapes(str(file))
+        for live in survey(model):
+            for name, expected in _expected(live).items():
+                found = next((shapes[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in shapes), expected)
+                if found != expected:
+                    raise CorruptCheckpoint(
+                        f"{file}: site '{live.site.name}' should keep {len(live.kept)} heads of {live.site.head_size} "
+                        f"by its config.json, but '{name}' has shape {found} instead of {expected}."
+                    )
+
+
+def _shapes(file: str) -> dict[str, list[int]]:
+    try:
+        with safe_open(file, framework="pt") as weights:
+            return {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 not a dict
+    except (SafetensorError, OSError) as error:
+        raise CorruptCheckpoint(f"{file}: the weights cannot be read: {error}.") from error
+
+
+def _expected(live: LiveSite) -> dict[str, list[int]]:
+    return {f"{live.site.name}.{name}": list(p.shape) for name, p in live.attention.named_parameters()}
+
+
+def _with_legacy(get_hf_quantizer: Any) -> Any:
+    """Let a configuration of transformers 4 with `pruned_heads` take the same way as one of ours."""
+
+    def get(config: Any, quantization_config: Any, *args: Any, **kwargs: Any) -> Any:
+        pruned = getattr(config, "pruned_heads", None)
+        if pruned and quantization_config is None and getattr(config, "quantization_config", None) is None:
+            config.quantization_config = _Legacy(pruned).to_dict()
+        return get_hf_quantizer(config, quantization_config, *args, **kwargs)
+
+    return get
+
+
+@register_quantization_config(f"{METHOD_NAME}-transformers-4")
+class _Legacy(QuantizationConfigMixin):
+    """What transformers 4 recorded of pruned heads: layer -> the heads that are gone."""
+
+    def __init__(self, pruned: Mapping[Any, list[int]], **_: Any) -> None:
+        self.quant_method = f"{METHOD_NAME}-transformers-4"
+        self.pruned = pruned
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"quant_method": self.quant_method, "pruned": self.pruned}
+
+
+@register_quantizer(f"{METHOD_NAME}-transformers-4")
+class _LegacyLoader(_PrunedHeadsLoader):
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        file = f"{model.config._name_or_path or 'the configuration'}/config.json"
+        pruned = {int(layer): set(heads) for layer, heads in self.quantization_config.pruned.items()}
+        for live in survey(model):
+            gone = pruned.pop(live.site.layer, set())
+            if strange := [head for head in gone if head not in live.kept]:
+                raise CorruptCheckpoint(f"{file}: 'pruned_heads' names heads {strange} that '{live.site.name}' never had.")
+            cut(live, [head for head in live.kept if head not in gone])
+        if pruned:
+            raise CorruptCheckpoint(f"{file}: 'pruned_heads' names layers {sorted(pruned)} that the model does not have.")
+        _check_shapes(model, kwargs.get("checkpoint_files"))
+
+
+# transformers asks this function whether a configuration needs a quantizer. Its answer is changed only for
+# configurations that carry `pruned_heads`, which transformers 5 itself cannot load.
+modeling_utils.get_hf_quantizer = _with_legacy(modeling_utils.get_hf_quantizer)
+
+
+def check_readable(directory: str | Path) -> None:
+    """Make sure that the configuration in a local model directory is there and is JSON.
+
+    Raises:
+        CorruptCheckpoint: It is not; transformers' own message would not say what is wrong with it.
+    """
+    file = Path(directory) / "config.json"
+    if not file.is_file():
+        raise CorruptCheckpoint(f"'{directory}' is no model directory: it has no config.json.")
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{file}: not JSON: {error}.") from error
+
+
+def save(model: nn.Module, directory: Path, tokenizer: Any = None) -> None:
+    """Write model and tokenizer into a directory that `from_pretrained` loads."""
+    saved: Any = model
+    saved.save_pretrained(directory)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)

@@ -1,0 +1,53 @@
+"""Greedy removal by gradient importance, from a trained model."""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.anatomy import present
+from headcount.errors import BadRecipe
+from headcount.heads import Budget, Subset
+from headcount.importance import GradientImportance
+from headcount.training import Workbench
+
+
+@dataclass(frozen=True)
+class Michel:
+    """Michel et al. 2019, as in Li et al. 2021, section 4.2.1: remove the least important heads, score again, repeat.
+
+    Attributes:
+        heads_per_step: Heads removed before the rest is scored again. None: a twelfth of them, the paper's 12 of 144.
+        examples: Training examples that a scoring uses. None: all, as in the paper.
+        reduction: See `GradientImportance`.
+        signed: See `GradientImportance`.
+        layer_norm: See `GradientImportance`.
+    """
+
+    paradigm: ClassVar[str] = "pipelined"
+    heads_per_step: int | None = None
+    examples: int | None = None
+    reduction: str = "example"
+    signed: bool = False
+    layer_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("heads_per_step", "examples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise BadRecipe(f"'{name}' must be at least 1, got {value}.")
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train if need be; then remove heads step by step. The weights stay as trained."""
+        bench.train_if_needed()
+        start, passes = time.perf_counter(), 0
+        importance = GradientImportance(self.reduction, self.signed, self.layer_norm)
+        left, keep = budget.resolve(present(bench.model))
+        always = present(bench.model) - left
+        step = self.heads_per_step or max(1, len(left) // 12)
+        while len(left) > keep:
+            scores = importance.scores(bench.model, bench.batches(self.examples), left | always)
+            of_left = dict(zip((left | always).indices, scores.tolist(), strict=True))
+            left = left.top([of_left[index] for index in left.indices], max(keep, len(left) - step))
+            passes += 1
+            bench.dynamics.append({"scoring": passes, "heads": str(left | always)})
+        bench.costs["selection"] = {"scorings": passes, "seconds": time.perf_counter() - start}
+        return left | always

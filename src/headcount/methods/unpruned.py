@@ -1,0 +1,20 @@
+"""No pruning: what the others are compared with."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.anatomy import present
+from headcount.heads import Budget, Subset
+from headcount.training import Workbench
+
+
+@dataclass(frozen=True)
+class Unpruned:
+    """The model trained on the task with all the heads it has (Li et al. 2021, section 4.2.4). Ignores the budget."""
+
+    paradigm: ClassVar[str] = "pipelined"
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train if need be, and keep every head."""
+        bench.train_if_needed()
+        return present(bench.model)

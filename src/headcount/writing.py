@@ -1,0 +1,67 @@
+"""Writing so that nothing half-made is ever left looking whole: aside first, then renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headcount.errors import BadRecipe, PruningError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def writing_directory(path: str | Path) -> Iterator[Path]:
+    """A directory to write into that takes its name only when all is written: nothing half-made is left looking whole.
+
+    Raises:
+        BadRecipe: There is something at that path already, and it is not an empty directory.
+        PruningError: The disk is full.
+    """
+    path = Path(path)
+    require_empty(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield aside
+        if path.exists():
+            path.rmdir()
+        aside.chmod(0o777 & ~_umask())
+        os.replace(aside, path)
+    except Exception as error:
+        # safetensors raises an error of its own kind, with the system's words in it.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            raise PruningError(f"The disk is full: {path} was not written. Free some space and try again.") from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def require_empty(path: str | Path) -> None:
+    """Make sure that a directory can be written: nothing is there, or an empty directory.
+
+    Raises:
+        BadRecipe: Something is there.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadRecipe(f"Output '{path}' is there already and not empty. Name another directory, or remove it.")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

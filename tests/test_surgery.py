@@ -1,0 +1,174 @@
+"""Gated = cut, for every family, attention implementation and subset; cutting twice = cutting once; failure undoes."""
+
+import copy
+
+import pytest
+import torch
+from families import FAMILIES, HEADS, LAYERS, VOCABULARY, tiny
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import BertConfig, BertLMHeadModel
+
+from headcount import surgery
+from headcount.anatomy import head_map, present, survey
+from headcount.anatomy.probe import random_inputs
+from headcount.errors import BadRecipe, SurgeryFailed, UnsupportedModel
+from headcount.gating import masked
+from headcount.heads import Subset
+from headcount.surgery import outputs, remove_heads
+
+H = LAYERS * HEADS
+CASES = [(family, attention) for family in FAMILIES for attention in ("sdpa", "eager")]
+some_heads = st.sets(st.integers(0, H - 1))
+
+
+def model_for(case: tuple[str, str]) -> nn.Module:
+    family, attention = case
+    model = tiny(family)
+    model.set_attn_implementation(attention)
+    return model
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(heads=some_heads)
+def test_gated_equals_cut(case: tuple[str, str], heads: set[int]) -> None:
+    model = model_for(case)
+    subset = Subset(head_map(model), tuple(sorted(heads)))
+    inputs = random_inputs(model, seed=len(heads))
+    with masked(model, subset):
+        gated = outputs(model, inputs)
+    unpruned = outputs(model, inputs)
+    parameters = sum(p.numel() for p in model.parameters())
+    remove_heads(model, subset)
+    assert difference(gated, outputs(model, inputs)) <= 1e-5
+    assert present(model) == subset
+    # One head: query, key and value rows with their biases, and output columns.
+    width = HEADS * 8
+    assert parameters - sum(p.numel() for p in model.parameters()) == (H - len(heads)) * (4 * 8 * width + 3 * 8)
+    if len(heads) == H:
+        assert difference(unpruned, gated) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=some_heads, second=some_heads)
+def test_cutting_twice_equals_cutting_both(family: str, first: set[int], second: set[int]) -> None:
+    twice = tiny(family)
+    once = copy.deepcopy(twice)
+    whole = head_map(twice)
+    a, b = (Subset(whole, tuple(sorted(heads))) for heads in (first, second))
+    remove_heads(remove_heads(twice, a), a & b)
+    remove_heads(once, a & b)
+    assert difference(outputs(twice, random_inputs(twice)), outputs(once, random_inputs(once))) == 0
+    assert twice.config.quantization_config == once.config.quantization_config
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_cut_shows(family: str) -> None:
+    """The laws above could hold of models in which no head matters; here every head does."""
+    model = tiny(family)
+    inputs = random_inputs(model)
+    whole = outputs(model, inputs)
+    for index in range(H):
+        with masked(model, ~Subset(head_map(model), (index,))):
+            assert difference(whole, outputs(model, inputs)) > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cut_model_trains_and_copies(family: str) -> None:
+    model = tiny(family)
+    names = [site.name for site in head_map(model).sites]
+    remove_heads(model, {names[0]: [], names[1]: [1, 3], names[2]: [2]})
+    twin = copy.deepcopy(model)
+    inputs = random_inputs(model)
+    assert difference(outputs(model, inputs), outputs(twin, inputs)) == 0
+    model.train()
+    model(**inputs, labels=torch.tensor([0, 2])).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.numel() and used(p))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    assert difference(outputs(model, inputs), outputs(twin, inputs)) > 1e-3  # the copy shares nothing
+
+
+def used(parameter: torch.Tensor) -> bool:
+    return parameter.grad is not None  # poolers that a head does not read get no gradient in some families
+
+
+def test_original_numbering_stays() -> None:
+    model = tiny("bert")
+    first = head_map(model).sites[0].name
+    remove_heads(model, {first: [1, 3]})
+    remove_heads(model, {first: [3]})
+    assert present(model).at(first) == [3] and len(head_map(model)) == H
+    with pytest.raises(BadRecipe, match=f"gone already: {first}:1"):
+        remove_heads(model, {first: [1]})
+    with pytest.raises(BadRecipe, match="no site nowhere"):
+        remove_heads(model, {"nowhere": [1]})
+    with pytest.raises(BadRecipe, match="heads 0 to 3, got 4"):
+        remove_heads(model, {first: [4]})
+
+
+def test_a_failed_surgery_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("mpnet")
+    inputs, before = random_inputs(model), {name: p.clone() for name, p in model.named_parameters()}
+    expected = outputs(model, inputs)
+    names = [site.name for site in head_map(model).sites]
+    monkeypatch.setattr(surgery, "_narrow_per_head_argument", lambda where, core, args, kwargs: (args, kwargs))
+    with pytest.raises((SurgeryFailed, RuntimeError)):
+        remove_heads(model, {names[0]: [2], names[1]: []})
+    assert {name: p.shape for name, p in model.named_parameters()} == {name: p.shape for name, p in before.items()}
+    assert difference(outputs(model, inputs), expected) == 0
+    assert len(present(model)) == H and not hasattr(model.config, "quantization_config")
+
+
+def test_a_wrong_cut_is_noticed() -> None:
+    model = tiny("bert")
+
+    class Crooked(nn.Linear):
+        pass
+
+    live = survey(model)[0]
+    live.core.register_forward_hook(lambda module, args, out: (out[0] * module.num_attention_heads, *out[1:]))
+    with pytest.raises(SurgeryFailed, match="differ from the gated model's by"):
+        remove_heads(model, {live.site.name: [0]})
+    live.attention.output.dense = Crooked(32, 32)
+    with pytest.raises(UnsupportedModel, match="Crooked; only plain torch.nn.Linear"):
+        remove_heads(model, {live.site.name: [0]})
+
+
+def test_unknown_attention_is_refused() -> None:
+    class OddAttention(nn.Module):
+        pass
+
+    mixed = tiny("bert")
+    mixed.bert.extra = OddAttention()
+    for model in (mixed, nn.Sequential(OddAttention())):
+        with pytest.raises(UnsupportedModel, match=r"Looked at: .*OddAttention.*Known classes: BertAttention.*add-a-family"):
+            survey(model)
+    with pytest.raises(UnsupportedModel, match=r"torch.nn.MultiheadAttention at 0.* neither gated nor cut: it reads the weights"):
+        survey(nn.Sequential(nn.MultiheadAttention(8, 2)))
+
+
+def test_a_decoder_generates_after_surgery() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=37, is_decoder=True
+    )
+    model = BertLMHeadModel(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    whole = head_map(model)
+    assert {site.kind for site in whole.sites} == {"decoder"}
+    subset = whole.subset({whole.sites[1].name: [0, 2]})
+    prompt = torch.randint(5, VOCABULARY, (2, 4), generator=torch.Generator().manual_seed(1))
+    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
+    with masked(model, subset):
+        expected = model.generate(prompt, **options)
+    assert torch.equal(remove_heads(model, subset).generate(prompt, **options), expected)
