@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, HEADS, LAYERS, VOCABULARY, tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers import BertConfig, BertLMHeadModel
 
+from families import FAMILIES, HEADS, LAYERS, VOCABULARY, tiny
 from headcount import surgery
 from headcount.anatomy import head_map, present, survey
 from headcount.anatomy.probe import random_inputs
@@ -150,16 +150,26 @@ def test_unknown_attention_is_refused() -> None:
     mixed = tiny("bert")
     mixed.bert.extra = OddAttention()
     for model in (mixed, nn.Sequential(OddAttention())):
-        with pytest.raises(UnsupportedModel, match=r"Looked at: .*OddAttention.*Known classes: BertAttention.*add-a-family"):
+        with pytest.raises(
+            UnsupportedModel, match=r"Looked at: .*OddAttention.*Known classes: BertAttention.*add-a-family"
+        ):
             survey(model)
-    with pytest.raises(UnsupportedModel, match=r"torch.nn.MultiheadAttention at 0.* neither gated nor cut: it reads the weights"):
+    with pytest.raises(
+        UnsupportedModel,
+        match=r"torch.nn.MultiheadAttention at 0.* neither gated nor cut: it reads the weights",
+    ):
         survey(nn.Sequential(nn.MultiheadAttention(8, 2)))
 
 
 def test_a_decoder_generates_after_surgery() -> None:
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=37, is_decoder=True
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=37,
+        is_decoder=True,
     )
     model = BertLMHeadModel(config).eval()
     for parameter in model.parameters():
@@ -168,7 +178,12 @@ def test_a_decoder_generates_after_surgery() -> None:
     assert {site.kind for site in whole.sites} == {"decoder"}
     subset = whole.subset({whole.sites[1].name: [0, 2]})
     prompt = torch.randint(5, VOCABULARY, (2, 4), generator=torch.Generator().manual_seed(1))
-    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "attention_mask": torch.ones_like(prompt),
+    }
     with masked(model, subset):
         expected = model.generate(prompt, **options)
     assert torch.equal(remove_heads(model, subset).generate(prompt, **options), expected)

@@ -11,22 +11,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 import transformers.modeling_utils as modeling_utils
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers import AutoConfig, AutoModel
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from headcount.anatomy import LiveSite, survey
-from headcount.errors import CorruptCheckpoint
+from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.surgery import FORMAT_VERSION, METHOD_NAME, cut, record_structure
+
+LEGACY_NAME = f"{METHOD_NAME}-transformers-4"
+"""Under this name a structure that transformers 4 recorded takes the same way."""
 
 Sites = Mapping[str, Mapping[str, Any]]
 """Site name -> {"heads": heads it was built with, "kept": those it kept}."""
 
 
 @register_quantization_config(METHOD_NAME)
-class PrunedHeads(QuantizationConfigMixin):
+class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is untyped here
     """The structure of a pruned model, as it stands in `config.json`.
 
     Attributes:
@@ -34,7 +40,7 @@ class PrunedHeads(QuantizationConfigMixin):
         format_version: Of this structure; a newer one than this headcount knows is refused.
     """
 
-    def __init__(self, sites: Sites | None = None, format_version: Any = None, **unknown: Any) -> None:
+    def __init__(self, sites: Any = None, format_version: Any = None, **unknown: Any) -> None:
         self.quant_method = METHOD_NAME
         self.format_version = format_version
         self.sites = sites
@@ -44,14 +50,14 @@ class PrunedHeads(QuantizationConfigMixin):
         """The structure as plain data."""
         return {"quant_method": METHOD_NAME, "format_version": self.format_version, "sites": self.sites}
 
+    def cut(self, model: Any) -> None:
+        """Cut a model as it was built, on the meta device say, to this structure.
 
-@register_quantizer(METHOD_NAME)
-class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
-    """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
-
-    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        file = f"{model.config._name_or_path or 'the configuration'}/config.json"
-        sites = _match_names(model, _checked(self.quantization_config, file), file)
+        Raises:
+            CorruptCheckpoint: The structure makes no sense, or is not that of this model.
+        """
+        file = _config_file(model)
+        sites = _match_names(model, _checked(self, file), file)
         live = {each.site.name: each for each in survey(model)}
         for name, site in sites.items():
             if site["heads"] != live[name].site.heads:
@@ -60,6 +66,15 @@ class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is 
                     f"{live[name].site.heads}."
                 )
             cut(live[name], site["kept"])
+
+
+@register_quantizer(LEGACY_NAME)
+@register_quantizer(METHOD_NAME)
+class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
+    """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
+        self.quantization_config.cut(model)
         _check_shapes(model, kwargs.get("checkpoint_files"))
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
@@ -93,7 +108,9 @@ def _checked(config: Any, file: str) -> Sites:
             f"{FORMAT_VERSION}. If it is newer, update headcount."
         )
     if config.unknown or not isinstance(config.sites, dict):
-        raise CorruptCheckpoint(f"{file}: the structure needs 'sites' and nothing else, got {config.unknown or config.sites}.")
+        raise CorruptCheckpoint(
+            f"{file}: the structure needs 'sites' and nothing else, got {config.unknown or config.sites}."
+        )
     for name, site in config.sites.items():
         if not isinstance(site, dict) or set(site) != {"heads", "kept"}:
             raise CorruptCheckpoint(f"{file}: site '{name}' needs 'heads' and 'kept', got {site!r}.")
@@ -132,7 +149,10 @@ def _check_shapes(model: Any, files: list[str] | None) -> None:
         shapes = _shapes(str(file))
         for live in survey(model):
             for name, expected in _expected(live).items():
-                found = next((shapes[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in shapes), expected)
+                found = next(
+                    (shapes[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in shapes),
+                    expected,
+                )
                 if found != expected:
                     raise CorruptCheckpoint(
                         f"{file}: site '{live.site.name}' should keep {len(live.kept)} heads of {live.site.head_size} "
@@ -152,6 +172,10 @@ def _expected(live: LiveSite) -> dict[str, list[int]]:
     return {f"{live.site.name}.{name}": list(p.shape) for name, p in live.attention.named_parameters()}
 
 
+def _config_file(model: Any) -> str:
+    return f"{model.config._name_or_path or 'the configuration'}/config.json"
+
+
 def _with_legacy(get_hf_quantizer: Any) -> Any:
     """Let a configuration of transformers 4 with `pruned_heads` take the same way as one of ours."""
 
@@ -164,31 +188,31 @@ def _with_legacy(get_hf_quantizer: Any) -> Any:
     return get
 
 
-@register_quantization_config(f"{METHOD_NAME}-transformers-4")
-class _Legacy(QuantizationConfigMixin):
+@register_quantization_config(LEGACY_NAME)
+class _Legacy(QuantizationConfigMixin):  # type: ignore[misc]
     """What transformers 4 recorded of pruned heads: layer -> the heads that are gone."""
 
     def __init__(self, pruned: Mapping[Any, list[int]], **_: Any) -> None:
-        self.quant_method = f"{METHOD_NAME}-transformers-4"
+        self.quant_method = LEGACY_NAME
         self.pruned = pruned
 
     def to_dict(self) -> dict[str, Any]:
         return {"quant_method": self.quant_method, "pruned": self.pruned}
 
-
-@register_quantizer(f"{METHOD_NAME}-transformers-4")
-class _LegacyLoader(_PrunedHeadsLoader):
-    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        file = f"{model.config._name_or_path or 'the configuration'}/config.json"
-        pruned = {int(layer): set(heads) for layer, heads in self.quantization_config.pruned.items()}
+    def cut(self, model: Any) -> None:
+        file = _config_file(model)
+        pruned = {int(layer): set(heads) for layer, heads in self.pruned.items()}
         for live in survey(model):
             gone = pruned.pop(live.site.layer, set())
             if strange := [head for head in gone if head not in live.kept]:
-                raise CorruptCheckpoint(f"{file}: 'pruned_heads' names heads {strange} that '{live.site.name}' never had.")
+                raise CorruptCheckpoint(
+                    f"{file}: 'pruned_heads' names heads {strange} that '{live.site.name}' never had."
+                )
             cut(live, [head for head in live.kept if head not in gone])
         if pruned:
-            raise CorruptCheckpoint(f"{file}: 'pruned_heads' names layers {sorted(pruned)} that the model does not have.")
-        _check_shapes(model, kwargs.get("checkpoint_files"))
+            raise CorruptCheckpoint(
+                f"{file}: 'pruned_heads' names layers {sorted(pruned)} that the model does not have."
+            )
 
 
 # transformers asks this function whether a configuration needs a quantizer. Its answer is changed only for
@@ -196,15 +220,61 @@ class _LegacyLoader(_PrunedHeadsLoader):
 modeling_utils.get_hf_quantizer = _with_legacy(modeling_utils.get_hf_quantizer)
 
 
-def check_readable(directory: str | Path) -> None:
-    """Make sure that the configuration in a local model directory is there and is JSON.
+def skeleton(source: str | Path) -> Any:
+    """The model that a directory or Hub name describes, with its heads cut, on the meta device: structure, no weights.
+
+    Raises:
+        CorruptCheckpoint: A local directory's configuration is missing, not JSON, or its structure makes no sense.
+        BadRecipe: There is no such model.
+    """
+    check_readable(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"Cannot load a model from '{source}': {str(error).splitlines()[0]}") from error
+    classes = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
+    kind = next((each for each in classes if each is not None), None)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config) if kind is None else kind(config)
+    model.config._name_or_path = str(source)
+    if (structure := _recorded(config)) is not None:
+        structure.cut(model)
+    return model
+
+
+def load(source: str | Path) -> Any:
+    """The model at a directory or Hub name, pruned or not, in the class it was saved as.
+
+    Raises:
+        CorruptCheckpoint: See `skeleton`.
+        BadRecipe: There is no such model.
+    """
+    kind = type(skeleton(source))
+    try:
+        return kind.from_pretrained(source)
+    except (OSError, SafetensorError) as error:
+        raise CorruptCheckpoint(f"'{source}': the weights cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _recorded(config: Any) -> PrunedHeads | _Legacy | None:
+    recorded = getattr(config, "quantization_config", None)
+    if isinstance(recorded, dict) and recorded.get("quant_method") == METHOD_NAME:
+        return PrunedHeads(**recorded)
+    pruned = getattr(config, "pruned_heads", None)
+    return _Legacy(pruned) if pruned and recorded is None else None
+
+
+def check_readable(source: str | Path) -> None:
+    """Make sure that the configuration in a local model directory, if it is one, is there and is JSON.
 
     Raises:
         CorruptCheckpoint: It is not; transformers' own message would not say what is wrong with it.
     """
-    file = Path(directory) / "config.json"
+    if not Path(source).is_dir():
+        return
+    file = Path(source) / "config.json"
     if not file.is_file():
-        raise CorruptCheckpoint(f"'{directory}' is no model directory: it has no config.json.")
+        raise CorruptCheckpoint(f"'{source}' is no model directory: it has no config.json.")
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
@@ -20,9 +21,12 @@ GATES_NAME = "headcount_gates"
 """The name under which gates are registered on a model."""
 
 
-def scale_heads(x: Float[Tensor, "... width"], gates: Float[Tensor, "..."], head_size: int) -> Float[Tensor, "... width"]:
+def scale_heads(
+    x: Float[Tensor, "... width"], gates: Float[Tensor, "..."], head_size: int
+) -> Float[Tensor, "... width"]:
     """Multiply each head's slice of `x` by its gate; `gates` has one entry a head on its last axis, and broadcasts."""
-    return (x.unflatten(-1, (-1, head_size)) * gates.unsqueeze(-1)).flatten(-2)
+    by_head = x.reshape(*x.shape[:-1], x.shape[-1] // head_size, head_size)
+    return (by_head * gates.unsqueeze(-1)).reshape(x.shape)
 
 
 @contextmanager
@@ -158,7 +162,12 @@ class Gates(nn.Module):
         ordered = self.scores.sort(descending=True).values
         gap = float(ordered[self.keep - 1] - ordered[self.keep]) if 0 < self.keep < len(ordered) else 0.0
         state = {"step": self.steps, "heads": str(self.subset()), "kept": list(self.subset().indices)}
-        return {**state, **self.relaxation.watch(self.steps), "gap_at_k": gap, "dropped_gradients": self.dropped}
+        return {
+            **state,
+            **self.relaxation.watch(self.steps),
+            "gap_at_k": gap,
+            "dropped_gradients": self.dropped,
+        }
 
     def get_extra_state(self) -> Tensor:
         """Everything a resumed run needs, as one tensor: safetensors can hold it, and no data type cast reaches it."""
@@ -169,13 +178,17 @@ class Gates(nn.Module):
         """Take up what `get_extra_state` gave."""
         heads = len(self.candidates)
         if state.shape != (3 + 3 * heads,):
-            raise BadRecipe(f"Saved gates are for another number of heads: got {state.shape[0]} values for {heads} heads.")
+            raise BadRecipe(
+                f"Saved gates are for another number of heads: got {state.shape[0]} values for {heads} heads."
+            )
         state = state.detach().to("cpu", torch.float64).clone()
         self.steps, self.draws, self.dropped = (int(n) for n in state[:3])
         self.scores, self.moments = state[3 : 3 + heads], state[3 + heads :].reshape(2, heads)
 
     def _generator(self, draw: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed << 32) + draw + 1)
+        # Mixed first: torch's CPU generator looks at 32 bits of a seed, and neighbouring seeds must not be alike.
+        mixed = np.random.SeedSequence([self.seed, draw + 1]).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(mixed))
 
     def _draw(self, model: nn.Module, args: Any) -> None:
         """Before the model's forward pass: one draw for all its sites."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from headcount.errors import BadRecipe
 
@@ -13,7 +13,8 @@ KINDS = ("encoder", "decoder", "cross")
 """The kinds of attention, in the order in which the papers list them."""
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Head:
     """One attention head: the name of its site and its index there, in the original numbering."""
 
     site: str
@@ -44,7 +45,9 @@ class Site:
         if self.kind not in KINDS:
             raise ValueError(f"Site '{self.name}' has kind '{self.kind}'. Valid kinds: {', '.join(KINDS)}.")
         if self.heads <= 0 or self.kv_heads <= 0 or self.heads % self.kv_heads:
-            raise ValueError(f"Site '{self.name}' cannot share {self.kv_heads} key/value heads among {self.heads} heads.")
+            raise ValueError(
+                f"Site '{self.name}' cannot share {self.kv_heads} key/value heads among {self.heads} heads."
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Subset:
     def __post_init__(self) -> None:
         if list(self.indices) != sorted(set(self.indices)):
             raise ValueError(f"Flat indices of a subset must ascend without repetition, got {self.indices}.")
-        if self.indices and not (0 <= self.indices[0] and self.indices[-1] < len(self.head_map)):
+        if self.indices and not (self.indices[0] >= 0 and self.indices[-1] < len(self.head_map)):
             raise IndexError(f"This head map has heads 0 to {len(self.head_map) - 1}, got {self.indices}.")
 
     @cached_property
@@ -237,7 +240,9 @@ class Budget:
         if isinstance(self.keep, bool) or not isinstance(self.keep, int | float):
             raise BadRecipe(f"A budget is a number of heads or a fraction, got {self.keep!r}.")
         if isinstance(self.keep, float) and not 0 <= self.keep <= 1:
-            raise BadRecipe(f"Cannot keep the fraction {self.keep} of the heads. Give a fraction in [0, 1] or a number.")
+            raise BadRecipe(
+                f"Cannot keep the fraction {self.keep} of the heads. Give a fraction in [0, 1] or a number."
+            )
         if self.sites is not None and self.sites not in KINDS:
             raise BadRecipe(f"Got a budget over '{self.sites}'. Valid kinds: {', '.join(KINDS)}.")
 
@@ -249,7 +254,9 @@ class Budget:
                 return cls(float(text[:-1]) / 100, sites)
             return cls(float(text) if any(mark in text for mark in ".eE") else int(text), sites)
         except ValueError:
-            raise BadRecipe(f"Cannot read the budget '{text}'. Give a number of heads (12) or a share (0.25, 25%).") from None
+            raise BadRecipe(
+                f"Cannot read the budget '{text}'. Give a number of heads (12) or a share (0.25, 25%)."
+            ) from None
 
     def resolve(self, present: Subset) -> tuple[Subset, int]:
         """The heads that compete, and how many of them to keep, for a model that has the heads `present`.
@@ -266,7 +273,9 @@ class Budget:
             raise BadRecipe(f"This model has no {where}heads. It has: {', '.join(_kinds_of(present.head_map))}.")
         keep = self.keep if isinstance(self.keep, int) else round(self.keep * len(scope))
         if not 0 <= keep <= len(candidates):
-            gone = "" if len(candidates) == len(scope) else f" ({len(scope) - len(candidates)} of {len(scope)} are gone)"
+            gone = (
+                "" if len(candidates) == len(scope) else f" ({len(scope) - len(candidates)} of {len(scope)} are gone)"
+            )
             raise BadRecipe(
                 f"Cannot keep {keep} of {len(candidates)} {where}heads{gone}. "
                 f"Give a number from 0 to {len(candidates)}, or a fraction in [0, 1]."

@@ -176,7 +176,10 @@ def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any]]]:
     """What every module (and the configuration) holds, so that a failed surgery leaves no trace. Copies no weights."""
     holders: list[Any] = [*model.modules(), model.config]
     return [
-        (holder, {name: copy.copy(value) if isinstance(value, dict) else value for name, value in vars(holder).items()})
+        (
+            holder,
+            {name: copy.copy(value) if isinstance(value, dict) else value for name, value in vars(holder).items()},
+        )
         for holder in holders
     ]
 

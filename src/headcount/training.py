@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -58,7 +59,12 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise BadRecipe(f"Got precision '{self.precision}'. Valid choices: {', '.join(PRECISIONS)}.")
-        for name, least in {"batch_size": 1, "gradient_accumulation": 1, "checkpoint_every": 0, "looks": 1}.items():
+        for name, least in {
+            "batch_size": 1,
+            "gradient_accumulation": 1,
+            "checkpoint_every": 0,
+            "looks": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
         if self.lr <= 0 or (self.epochs is not None and self.epochs <= 0):
@@ -127,14 +133,15 @@ class Workbench:
             self.train()
 
     def batches(self, examples: int | None = None) -> Iterator[Mapping[str, Tensor]]:
-        """Batches with labels on the model's device: the first n examples of the training data, or all, by length."""
-        count = len(self.data) if examples is None else min(examples, len(self.data))
-        order = sorted(range(count), key=self.data.select(range(count))["length"].__getitem__)
+        """Batches with labels on the model's device, by length: all training examples, or n drawn by the seed."""
+        chosen = np.arange(len(self.data))
+        if examples is not None:
+            chosen = np.random.default_rng(self.seed).permutation(chosen)[:examples]
+        rows = self.data.select(chosen.tolist(), keep_in_memory=True)
+        rows = rows.select(np.argsort(rows["length"], kind="stable").tolist(), keep_in_memory=True)
         device = next(self.model.parameters()).device
-        rows = self.data.remove_columns("length")
-        for start in range(0, count, self.settings.batch_size):
-            chosen = order[start : start + self.settings.batch_size]
-            batch = self.collator([rows[i] for i in chosen])
+        for start in range(0, len(rows), self.settings.batch_size):
+            batch = self.collator([rows[i] for i in range(start, min(start + self.settings.batch_size, len(rows)))])
             yield {name: value.to(device) for name, value in batch.items()}
 
 
@@ -153,6 +160,7 @@ def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
+        use_cpu=next(bench.model.parameters()).device.type == "cpu" and not torch.accelerator.is_available(),
         seed=bench.seed,
         train_sampling_strategy="group_by_length",
         length_column_name="length",
@@ -174,7 +182,9 @@ class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
         self.gates = gates
         # The Trainer prints every log to standard output; a command's own output belongs there, and nothing else.
         for callback in ("PrinterCallback",):
-            self.callback_handler.callbacks = [c for c in self.callback_handler.callbacks if type(c).__name__ != callback]
+            self.callback_handler.callbacks = [
+                c for c in self.callback_handler.callbacks if type(c).__name__ != callback
+            ]
         self.add_callback(_Books(self, dynamics))
         if gates is not None:
             self.add_callback(_StepGates(self, gates))
@@ -212,7 +222,11 @@ class _Books(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
-            look = {"step": state.global_step, "loss": float(logs["loss"]), "lr": float(logs["learning_rate"])}
+            look = {
+                "step": state.global_step,
+                "loss": float(logs["loss"]),
+                "lr": float(logs["learning_rate"]),
+            }
             self.dynamics.append({**look, **({} if self.trainer.gates is None else self.trainer.gates.watch())})
 
 

@@ -48,21 +48,24 @@ def require_linear(module: nn.Module, name: str) -> nn.Linear:
 
 def keep_rows(linear: nn.Linear, positions: list[int], head_size: int) -> None:
     """Keep the output features of these heads: what a query, key or value projection computes."""
-    linear.weight = _parameter(linear.weight, linear.weight.detach().unflatten(0, (-1, head_size))[positions].flatten(0, 1))
+    linear.weight = _kept(linear.weight, 0, positions, head_size)
     if linear.bias is not None:
-        linear.bias = _parameter(linear.bias, linear.bias.detach().unflatten(0, (-1, head_size))[positions].flatten(0, 1))
+        linear.bias = _kept(linear.bias, 0, positions, head_size)
     linear.out_features = len(positions) * head_size
 
 
 def keep_columns(linear: nn.Linear, positions: list[int], head_size: int) -> None:
     """Keep the input features of these heads: what an output projection reads. Its bias stays, whoever is left."""
-    kept = linear.weight.detach().unflatten(1, (-1, head_size))[:, positions].flatten(1, 2)
-    linear.weight = _parameter(linear.weight, kept)
+    linear.weight = _kept(linear.weight, 1, positions, head_size)
     linear.in_features = len(positions) * head_size
 
 
-def _parameter(old: nn.Parameter, data: Tensor) -> nn.Parameter:
-    return nn.Parameter(data.contiguous(), requires_grad=old.requires_grad)
+def _kept(old: Tensor, axis: int, positions: list[int], head_size: int) -> nn.Parameter:
+    """A parameter with only the slices of these heads on that axis."""
+    heads = old.detach().movedim(axis, 0)
+    heads = heads.reshape(heads.shape[0] // head_size, head_size, *heads.shape[1:])[positions]
+    kept = heads.reshape(len(positions) * head_size, *heads.shape[2:]).movedim(0, axis)
+    return nn.Parameter(kept.contiguous(), requires_grad=old.requires_grad)
 
 
 @dataclass(frozen=True)

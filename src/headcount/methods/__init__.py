@@ -43,7 +43,7 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
     Raises:
         BadRecipe: No method, or no option of the method, has that name, or an option has the wrong type.
     """
-    known = {**METHODS, **{found.name: found for found in entry_points(group="headcount.methods")}}
+    known: dict[str, Any] = {**{found.name: found for found in entry_points(group="headcount.methods")}, **METHODS}
     if name not in known:
         raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(sorted(known))}.")
     kind = known[name] if name in METHODS else known[name].load()
@@ -56,7 +56,7 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
 
 
 def _check_type(name: str, option: str, value: Any, kind: Any) -> None:
-    allowed = {float: float | int}.get(kind, kind)
+    allowed = kind | int if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and allowed is not bool):
         shown = getattr(kind, "__name__", str(kind))
         raise BadRecipe(f"Option '{option}' of method '{name}' is a {shown}, got {value!r}.")

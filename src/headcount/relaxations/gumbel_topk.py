@@ -32,7 +32,7 @@ class _SoftTopK(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return torch.from_numpy(_race_backward(*ctx.race, ctx.temperature, grads[0].numpy())), None, None
+        return torch.from_numpy(_race_backward(ctx.race, ctx.temperature, grads[0].numpy())), None, None
 
 
 def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: float) -> Float64[Tensor, " head"]:
@@ -84,19 +84,13 @@ def _race(perturbed: Float64[np.ndarray, " head"], keep: int, temperature: float
     return p, others, leaders, shares
 
 
-def _race_backward(
-    p: Float64[np.ndarray, "k head"],
-    others: Float64[np.ndarray, "k head"],
-    leaders: list[int],
-    shares: list[float],
-    temperature: float,
-    grad: Float64[np.ndarray, " head"],
-) -> Float64[np.ndarray, " head"]:
+def _race_backward(race: Race, temperature: float, grad: Float64[np.ndarray, " head"]) -> Float64[np.ndarray, " head"]:
     """The adjoint of `_race`. With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
 
     P_j = G_j - R_j / (1 - p_j), the adjoint of p^k; then the adjoint of r^k is R + p (P - <p, P>) / t. For the leader
     1 - q is multiplied out: R_m only ever appears as o_j q R_m, and as -q R_m.
     """
+    p, others, leaders, shares = race
     keep = len(leaders)
     rows = np.arange(keep)
     inverse = 1 - p

@@ -1,0 +1,59 @@
+"""headcount removes attention heads from Transformers: name a budget, pick a method, get back a smaller model.
+
+Importing it also teaches transformers to load pruned models: see `headcount.checkpoint`.
+"""
+
+from headcount import checkpoint as _checkpoint  # registers the loader
+from headcount.anatomy import head_map, present
+from headcount.errors import (
+    BadData,
+    BadRecipe,
+    CorruptCheckpoint,
+    PruningError,
+    SurgeryFailed,
+    UnsupportedModel,
+)
+from headcount.gating import Gates, attach, detach, masked
+from headcount.heads import Budget, Head, HeadMap, Site, Subset
+from headcount.importance import GradientImportance
+from headcount.measure import compare, fast_matmul
+from headcount.methods import METHODS
+from headcount.recipe import Recipe
+from headcount.records import Record
+from headcount.relaxations import GumbelTopK, LogLinear
+from headcount.run import run_recipe
+from headcount.surgery import remove_heads
+from headcount.training import TrainingSettings
+
+__all__ = [
+    "METHODS",
+    "BadData",
+    "BadRecipe",
+    "Budget",
+    "CorruptCheckpoint",
+    "Gates",
+    "GradientImportance",
+    "GumbelTopK",
+    "Head",
+    "HeadMap",
+    "LogLinear",
+    "PruningError",
+    "Recipe",
+    "Record",
+    "Site",
+    "Subset",
+    "SurgeryFailed",
+    "TrainingSettings",
+    "UnsupportedModel",
+    "attach",
+    "compare",
+    "detach",
+    "fast_matmul",
+    "head_map",
+    "masked",
+    "present",
+    "remove_heads",
+    "run_recipe",
+]
+
+del _checkpoint

@@ -1,0 +1,18 @@
+"""What a model costs: size, operations, speed next to other models; and the CPU's fast matrix products."""
+
+from headcount.measure.flops import forward_flops
+from headcount.measure.latency import Comparison, Timing, compare
+from headcount.measure.matmul import MatmulMode, fast_matmul
+from headcount.measure.size import Size, parameters, size_bytes
+
+__all__ = [
+    "Comparison",
+    "MatmulMode",
+    "Size",
+    "Timing",
+    "compare",
+    "fast_matmul",
+    "forward_flops",
+    "parameters",
+    "size_bytes",
+]

@@ -1,0 +1,104 @@
+"""A recipe: everything that defines a run. Two runs of one recipe give the same numbers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePath
+from typing import Any
+
+from headcount.errors import BadRecipe
+from headcount.heads import Budget
+from headcount.methods import method
+from headcount.records import signature
+from headcount.tasks import TASKS
+from headcount.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a run.
+
+    Attributes:
+        model: A directory, or a name on the Hub.
+        method: A name in `METHODS`.
+        keep: The budget: a number of heads, or a fraction. None only for `unpruned`.
+        data: The fields of the task: files, columns, limits.
+        task: A name in `TASKS`.
+        sites: The kind of attention that the budget is over. None: all.
+        options: The method's hyper-parameters that are not the paper's.
+        training: How to train.
+        seed: Of everything random.
+    """
+
+    model: str
+    method: str
+    keep: int | float | None
+    data: Mapping[str, Any]
+    task: str = "classification"
+    sites: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise BadRecipe(f"Unknown task '{self.task}'. Valid tasks: {', '.join(TASKS)}.")
+        valid = {each.name for each in fields(TASKS[self.task])}
+        if unknown := set(self.data) - valid:
+            raise BadRecipe(f"Task '{self.task}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
+        if self.keep is None and self.method != "unpruned":
+            raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
+        for check in (self.make_method, lambda: self.budget, self.make_task):
+            check()
+
+    def make_method(self) -> Any:
+        """The method with its options."""
+        return method(self.method, self.options)
+
+    def make_task(self) -> Any:
+        """The task on its data."""
+        return TASKS[self.task](**{**self.data, "seed": self.seed})
+
+    @property
+    def budget(self) -> Budget:
+        """The budget; for `unpruned`, all heads."""
+        return Budget(1.0 if self.keep is None else self.keep, self.sites)
+
+    def signature(self, kept: int, heads: int, examples: int) -> str:
+        """How a number of this run was made, in one line.
+
+        Args:
+            kept: Heads of the resulting model.
+            heads: Heads of the model as it was built.
+            examples: Training examples used.
+        """
+        training = self.training
+        options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return signature(
+            {
+                "method": self.method + (f"({options})" if options else ""),
+                "keep": f"{kept}/{heads}",
+                "sites": self.sites,
+                "task": self.task,
+                "model": "/".join(PurePath(self.model).parts[-2:]),
+                "train": f"{_short(str(self.data['train']))}:{examples}",
+                "eval": _short(str(self.data["validation"])),
+                "epochs": training.epochs,
+                "lr": training.lr,
+                "batch": training.batch_size * training.gradient_accumulation,
+                "len": self.data.get("max_length"),
+                "precision": None if training.precision == "float32" else training.precision,
+                "seed": self.seed,
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data."""
+        return asdict(self)
+
+
+def _short(source: str) -> str:
+    """The last folder and the bare name of a file: `nli/train`; a Hub name as it is."""
+    if source.startswith("hub:"):
+        return source.removeprefix("hub:").replace(":", "/")
+    path = PurePath(source)
+    return "/".join([*path.parts[-2:-1], path.name.split(".")[0]])

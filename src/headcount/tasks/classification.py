@@ -1,0 +1,222 @@
+"""Classification of sentences and of pairs of sentences: data, model and metric."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from jaxtyping import Float, Int
+from sklearn.metrics import accuracy_score, f1_score
+from torch import nn
+from transformers import AutoTokenizer, DataCollatorWithPadding
+
+from headcount.errors import BadData, BadRecipe
+from headcount.tasks.classifier import Classifier, load_classifier
+from headcount.tasks.labels import label_numbers, sort_labels
+from headcount.tasks.quiet import no_progress_bars
+from headcount.tasks.tables import Table, read_table
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The labelled examples of a classification task.
+
+    Attributes:
+        train: To learn from.
+        validation: To measure on.
+        labels: The labels that occur in all of the training source, numerals by value, names by alphabet.
+            Which number each gets is agreed with the model: `Classifier.labels`.
+        stated: The labels in the order the training source states, if it states one.
+    """
+
+    train: Table
+    validation: Table
+    labels: tuple[str, ...]
+    stated: tuple[str, ...] | None
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The text columns: one, or two for pairs."""
+        return self.train.columns.text
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch of tokenised examples, padded to the longest; only what the model reads is in it."""
+
+    tokenizer: Any
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """The batch, as the model's keyword arguments."""
+        inputs = [{name: value for name, value in row.items() if name != "length"} for row in examples]
+        return dict(DataCollatorWithPadding(self.tokenizer)(inputs))
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of telling which label a sentence, or a pair of sentences, has.
+
+    Attributes:
+        train: Training examples: a local file or a data set of the Hub, see `read_table`.
+        validation: Validation examples, likewise; with the same columns.
+        text: The text columns, one or two. None: guessed from the names.
+        label: The label column. None: guessed.
+        labels: The data's labels in the order of the model's classes. None: the data follows the model's
+            order where both have the same names, and else the data's own order counts; see
+            `headcount.tasks.labels`.
+        max_length: Tokens an example is cut to; of a pair, the longer side is cut first.
+        train_limit: Learn from this many examples only: the first after a shuffle by `seed`. None: all, in
+            the order of the file.
+        validation_limit: Measure on this many examples only: the first of the file. None: all.
+        skip_unlabelled: Leave out rows without a label instead of refusing them.
+        seed: Of that shuffle, and of the weights of a new classification head.
+    """
+
+    train: str
+    validation: str
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+    labels: tuple[str, ...] | None = None
+    max_length: int = 128
+    train_limit: int | None = None
+    validation_limit: int | None = None
+    skip_unlabelled: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"max_length": 4, "train_limit": 1, "validation_limit": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        if self.text is not None and (len(self.text) not in (1, 2) or len(set(self.text)) != len(self.text)):
+            raise BadRecipe(f"Got text columns {', '.join(self.text)}. Name one, or two different ones for pairs.")
+        if self.text is not None and self.label in self.text:
+            raise BadRecipe(f"Column '{self.label}' cannot be both text and label. Name another.")
+        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+            raise BadRecipe(f"Got labels {', '.join(self.labels)}. Name two or more different ones.")
+
+    def load(self) -> Examples:
+        """The examples, read and checked. Limits apply; the labels are those of the whole training source.
+
+        Raises:
+            BadData: A source cannot be read, the training source has one label only, or validation has a
+                label that training does not have; with file and line.
+        """
+        train = read_table(self.train, self.text, self.label, self.skip_unlabelled)
+        columns = train.columns
+        validation = read_table(self.validation, columns.text, columns.label, self.skip_unlabelled)
+        labels = sort_labels(train.labels)
+        if len(labels) < 2:
+            raise BadData(f"{self.train} has one label only, '{labels[0]}': there is nothing to learn.")
+        allowed = {*labels, *(self.labels or ())}
+        for row, label in enumerate(validation.labels):
+            if label not in allowed:
+                raise BadData(
+                    f"{validation.where(row)}: label '{label}' does not occur in the training data "
+                    f"{self.train}, which has: {', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}."
+                )
+        if self.train_limit is not None:
+            order = np.random.default_rng(self.seed).permutation(len(train))
+            train = train.take(order[: self.train_limit].tolist())
+        if self.validation_limit is not None:
+            validation = validation.take(range(min(self.validation_limit, len(validation))))
+        return Examples(train, validation, labels, train.stated)
+
+    def tokenizer_for(self, source: str) -> Any:
+        """The model's tokenizer. One without a padding token pads with its end-of-sentence token, as usual.
+
+        Raises:
+            BadRecipe: There is no tokenizer at that place.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise BadRecipe(f"Cannot load a tokenizer from '{source}': {error}") from error
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def model_for(self, source: str, examples: Examples) -> Classifier:
+        """The model with a classification head for these labels; a head it lacks is new, random by `seed`.
+
+        Raises:
+            PruningError: See `load_classifier`; above all BadData when model and data disagree about the
+                labels.
+        """
+        return load_classifier(source, examples.labels, self.labels, examples.stated, self.seed)
+
+    def tokenize(self, tokenizer: Any, table: Table, labels: tuple[str, ...]) -> Dataset:
+        """The table as the model reads it: token ids, `labels` as numbers, `length` in tokens; no padding.
+
+        Args:
+            tokenizer: The model's.
+            table: Training or validation examples.
+            labels: The labels in the order of the model's classes, `Classifier.labels`.
+        """
+        numbers = label_numbers(sort_labels(table.labels), labels)
+        limit = min(self.max_length, tokenizer.model_max_length)
+
+        def encode(rows: Mapping[str, list[str]]) -> dict[str, list[Any]]:
+            tokens = tokenizer(*(rows[name] for name in table.columns.text), truncation=True, max_length=limit)
+            encoded = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
+            encoded["labels"] = [numbers[label] for label in rows[table.columns.label]]
+            encoded["length"] = [len(ids) for ids in tokens["input_ids"]]
+            return encoded
+
+        with no_progress_bars():
+            return table.rows.map(
+                encode,
+                batched=True,
+                remove_columns=table.rows.column_names,
+                keep_in_memory=True,
+                load_from_cache_file=False,
+            )
+
+    def collator(self, tokenizer: Any) -> Collator:
+        """What makes batches of tokenised examples."""
+        return Collator(tokenizer)
+
+    @staticmethod
+    def metrics(logits: Float[np.ndarray, "batch label"], labels: Int[np.ndarray, " batch"]) -> dict[str, float]:
+        """Accuracy, and the F1 of every label averaged (macro), in [0, 1].
+
+        A label that neither occurs nor is predicted has no F1, and is left out of that average.
+        """
+        predicted = logits.argmax(axis=-1)
+        return {
+            "accuracy": float(accuracy_score(labels, predicted)),
+            "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
+        }
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        collator: Collator,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> dict[str, float]:
+        """The metrics of a model on tokenised examples, batched by length so that there is little padding.
+
+        The model is moved to the device, and left in the training or evaluation mode it was in.
+        """
+        lengths = dataset["length"]
+        order = sorted(range(len(dataset)), key=lambda row: -lengths[row])
+        was_training = model.training
+        model.to(device).eval()
+        try:
+            with torch.inference_mode():
+                logits = [
+                    model(**_move(collator([dataset[row] for row in order[start : start + batch_size]]), device)).logits
+                    for start in range(0, len(order), batch_size)
+                ]
+        finally:
+            model.train(was_training)
+        labels = np.asarray(dataset["labels"])[order]
+        return self.metrics(torch.cat(logits).float().cpu().numpy(), labels)
+
+
+def _move(batch: Mapping[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}

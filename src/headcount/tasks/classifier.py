@@ -1,0 +1,122 @@
+"""A model with a classification head: loaded with the labels agreed, with nothing missing but the head."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedModel
+from headcount.tasks.labels import check_labels, model_labels
+from headcount.tasks.quiet import no_loading_report
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model for a classification task.
+
+    Attributes:
+        model: The model, in evaluation mode, with float32 weights.
+        labels: The data's labels in the order of the model's classes.
+        trained: Whether the model came with its classification head. False: the head is new, and random.
+    """
+
+    model: Any
+    labels: tuple[str, ...]
+    trained: bool
+
+
+def load_classifier(
+    source: str,
+    found: tuple[str, ...],
+    given: tuple[str, ...] | None = None,
+    stated: tuple[str, ...] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """The model at a path or of that name on the Hub, with a head for these labels; a head it lacks is new.
+
+    Weights are read from safetensors only, as float32; no code from the model's repository is run. The
+    weights of a new head depend on the seed only, and the global random state is left as it was.
+
+    Args:
+        source: A directory, or a name on the Hub.
+        found: The labels that occur in the data, sorted.
+        given: The order the user states, see `check_labels`.
+        stated: The order the data set states.
+        seed: Of the weights of a new head.
+
+    Raises:
+        BadRecipe: There is no model at that place.
+        UnsupportedModel: The library has no classifier for models of this kind.
+        BadData: The model's classes and the data's labels disagree.
+        CorruptCheckpoint: Weights other than those of the head are missing or do not fit.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
+    labels = check_labels(config, found, given, stated)
+    named = model_labels(config)
+    if named is None:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+    # Decoders find the last token of a sentence by what follows it, so they must know what padding is.
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = getattr(config, "eos_token_id", None)
+    model, trained = _load(source, config, seed)
+    numerals = tuple(str(i) for i in range(len(labels)))
+    if trained and named is None and given is None and stated is None and labels != numerals:
+        raise BadData(
+            f"The model '{source}' has been trained to tell {len(labels)} classes, but does not name them, "
+            f"and the data has the labels {', '.join(labels)}. Say what the data calls the model's "
+            f"classes, in the model's order: --labels {','.join(labels)}, or these in another order."
+        )
+    return Classifier(model, labels, trained)
+
+
+def _load(source: str, config: Any, seed: int) -> tuple[Any, bool]:
+    """The model, and whether the checkpoint held its head."""
+    try:
+        with no_loading_report(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are looked at below, and refused by name
+                output_loading_info=True,
+            )
+    except OSError as error:
+        raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
+    except ValueError as error:
+        if type(config) in AutoModelForSequenceClassification._model_mapping:
+            raise
+        raise UnsupportedModel(
+            f"'{source}' is a model of the kind '{config.model_type}', for which transformers has no "
+            "classifier. Give an encoder such as BERT, or a checkpoint with a sequence classification head."
+        ) from error
+    return model, _held_head(source, model, info)
+
+
+def _held_head(source: str, model: Any, info: Mapping[str, Any]) -> bool:
+    body = f"{model.base_model_prefix}."
+    misfits = {name: (tuple(got), tuple(wanted)) for name, got, wanted in info["mismatched_keys"]}
+    missing = set(info["missing_keys"])
+    # A pooler belongs to the head, wherever a family keeps it: masked language models are saved without.
+    broken = sorted(name for name in {*missing, *misfits} if name.startswith(body) and "pooler" not in name)
+    if broken:
+        raise CorruptCheckpoint(
+            f"'{source}' does not hold a whole {type(model).__name__}: {len(broken)} weights are missing or "
+            f"have another shape, '{broken[0]}' the first of them. Save the model again, or give another."
+        )
+    if misfits:
+        name, (got, wanted) = min(misfits.items())
+        raise BadData(
+            f"The classification head of '{source}' does not fit the data, which has "
+            f"{model.config.num_labels} labels: '{name}' has the shape {got}, not {wanted}. Use data with "
+            "the labels the model was trained on, or start from the model without its head."
+        )
+    return not any(not name.startswith(body) for name in missing)

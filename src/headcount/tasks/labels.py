@@ -1,0 +1,119 @@
+"""The order of labels: which label is which number, agreed between data, user and model before training.
+
+A model gives its classes numbers. If it has been trained, the numbers mean something already, and data read
+in another order would be scored wrong without any error. So:
+
+- Names alone have no order. Where the data holds the model's own names, the data follows the model's order,
+  and nothing can go wrong.
+- An order is stated by whoever gives names to numbers: the user (`labels`), a data set of the Hub whose
+  labels are indices of names, and a file whose labels are numerals; and, on the other side, the model's
+  configuration. Two stated orders that differ are an error that shows both, since nobody but the user knows
+  which is right.
+- The user has the last word: `labels` gives the names in the order of the model's numbers. A numeral i in the
+  data then means `labels[i]`; names that the model does not know (another spelling, another language) stand
+  for the model's names at the same places.
+- A model that has no names of its own (the library's placeholders `LABEL_0`, `LABEL_1`) takes those of the
+  data.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from headcount.errors import BadData
+
+
+def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels that occur, each once: by value if all are whole numbers, else by alphabet."""
+    found = sorted(set(labels))
+    return tuple(sorted(found, key=int) if all(_is_numeral(label) for label in found) else found)
+
+
+def model_labels(config: Any) -> tuple[str, ...] | None:
+    """The model's names for its classes, in the order of their numbers. None: it has only placeholders."""
+    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def label_numbers(found: Sequence[str], labels: tuple[str, ...]) -> dict[str, int]:
+    """The number of each label found in data: its place in `labels`; for numerals among names, the numeral.
+
+    Raises:
+        BadData: The data has a label that is not among `labels`.
+    """
+    if set(found) <= set(labels):
+        return {label: labels.index(label) for label in found}
+    if all(_is_numeral(label) and 0 <= int(label) < len(labels) for label in found):
+        return {label: int(label) for label in found}
+    raise BadData(
+        f"The data has the labels {_listed(found)}, but the labels given are {_listed(labels)}. "
+        "Give the data's labels, all of them, or, if these are numerals, their names from 0 on."
+    )
+
+
+def check_labels(
+    config: Any,
+    found: tuple[str, ...],
+    given: tuple[str, ...] | None = None,
+    stated: tuple[str, ...] | None = None,
+) -> tuple[str, ...]:
+    """The labels in the order of the model's numbers, by which the data is to be read.
+
+    Args:
+        config: The model's configuration.
+        found: The labels that occur in the data, sorted.
+        given: The order the user states.
+        stated: The order the data set states.
+
+    Raises:
+        BadData: Two stated orders differ, or data and model have different labels; the message shows both.
+    """
+    named = model_labels(config)
+    if given is not None:
+        label_numbers(found, given)
+        if named is not None and not _can_stand_for(given, named):
+            raise _disagreement("The labels given are", given, named)
+        return given
+    if named is None:
+        return stated or found
+    if stated is not None:
+        if stated != named:
+            raise _disagreement("The data set states the labels", stated, named)
+        return named
+    if set(found) != set(named):
+        raise _disagreement("The data has the labels", found, named)
+    return named
+
+
+def _can_stand_for(given: tuple[str, ...], named: tuple[str, ...]) -> bool:
+    """Whether no name given is the model's name for another number; names it does not have may stand."""
+    places = {name.casefold(): i for i, name in enumerate(named)}
+    return len(given) == len(named) and all(places.get(name.casefold(), i) == i for i, name in enumerate(given))
+
+
+def _disagreement(who: str, theirs: tuple[str, ...], named: tuple[str, ...]) -> BadData:
+    folded, model_folded = [name.casefold() for name in theirs], [name.casefold() for name in named]
+    if set(theirs) == set(named):
+        why = "the names are the same, the order is not"
+    elif folded == model_folded:
+        why = "they differ in upper and lower case only"
+    elif set(folded) == set(model_folded):
+        why = "they differ in order, and in upper and lower case"
+    elif all(_is_numeral(label) for label in theirs):
+        why = "which number of the data is which name cannot be known"
+    else:
+        why = "the names are not the same"
+    spelt = {name.casefold(): name for name in theirs}
+    knows = set(spelt) & set(model_folded) or all(_is_numeral(label) for label in theirs)
+    example = f": --labels {','.join(spelt.get(name.casefold(), name) for name in named)}" if knows else ""
+    return BadData(
+        f"{who} {_listed(theirs)}, but the model has {_listed(named)}: {why}. Say what the data calls the "
+        f"model's classes, in the model's order; a numeral i in the data is the i-th, from 0{example}."
+    )
+
+
+def _is_numeral(label: str) -> bool:
+    return label.removeprefix("-").isdecimal() and label.isascii()
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"({', '.join(labels[:20])}{', …' if len(labels) > 20 else ''})"

@@ -1,0 +1,123 @@
+"""Local files as rows with line numbers: TSV, CSV, JSON lines, plain or gzip. Values stay as written.
+
+The loaders of `datasets` are not used here, on purpose: they guess types (a sentence `null` becomes a missing
+value, a sentence `12` a number), fill short rows with nothing, and name no line when a file is broken.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from headcount.errors import BadData
+
+Row = tuple[int, Mapping[str, Any]]
+"""The line (from 1) on which a row begins, and its values by column."""
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a local file, in order, with the line on which each begins; blank lines are passed over.
+
+    Raises:
+        BadData: No such file, an unknown suffix, broken gzip, UTF-8, CSV or JSON, or a row with the wrong
+            number of fields; with file and line.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
+    if not kind or kind[0] not in FORMATS:
+        raise BadData(
+            f"Cannot tell what kind of file '{path}' is. Give one that ends in {', '.join(FORMATS)}, or that "
+            "with .gz; or a data set of the Hub as hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT."
+        )
+    if not path.is_file():
+        raise BadData(
+            f"No such file: '{path}'. A data set of the Hub is written hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT."
+        )
+    yield from FORMATS[kind[0]](path)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file with their ends, decoded one by one, so that a broken one can be named."""
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path}, line {number}: not UTF-8 ({error.reason}). Convert the file to UTF-8.") from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise BadData(f"{path}, after line {number}: cannot be read ({error}).") from error
+
+
+def _tsv(path: Path) -> Iterator[Row]:
+    """Rows of tab-separated values. There is no quoting: SST-2 has sentences with a bare quotation mark."""
+    fields = (
+        (n, line.rstrip("\r\n").split("\t")) for n, line in enumerate(_lines(path), start=1) if line.strip("\r\n")
+    )
+    yield from _with_header(path, fields, "tabs")
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    """Rows of comma-separated values, quoted where they hold a comma, a quotation mark or a line end."""
+    yield from _with_header(path, _csv_fields(path), "commas")
+
+
+def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(_lines(path), strict=True)
+    begins = 1
+    while True:
+        begins = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise BadData(f"{path}, line {begins}: not valid CSV ({error}). Is a quotation mark left open?") from None
+        if fields:
+            yield begins, fields
+
+
+def _with_header(path: Path, rows: Iterator[tuple[int, list[str]]], separators: str) -> Iterator[Row]:
+    header: list[str] = []
+    for line, fields in rows:
+        if not header:
+            header = [name.strip() for name in fields]
+            twice = {name for name in header if name and header.count(name) > 1}
+            if twice:
+                raise BadData(f"{path}, line {line}: two columns have the name '{min(twice)}'. Rename one.")
+        elif len(fields) != len(header):
+            raise BadData(
+                f"{path}, line {line}: got {len(fields)} fields between {separators}, but the first line "
+                f"names {len(header)} columns: {', '.join(header)}. Mend the line, or leave it out."
+            )
+        else:
+            yield line, dict(zip(header, fields, strict=True))
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    """Rows of JSON lines: one object a line."""
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadData(f"{path}, line {number}: not valid JSON ({error}). Each line must be one object.") from None
+        if not isinstance(row, dict):
+            got = "a list" if isinstance(row, list) else f"{row!r:.40}"
+            raise BadData(
+                f'{path}, line {number}: got {got}, but each line must be one JSON object: {{"text": …, "label": …}}.'
+            )
+        yield number, row
+
+
+FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".tsv": _tsv,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".json": _json_lines,
+}
+"""The kinds of file that can be read, by suffix; each may also be gzip, with `.gz` after it."""

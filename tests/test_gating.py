@@ -1,0 +1,184 @@
+"""Gates: one draw a pass, noise in training only, an optimiser of their own, state that travels, and no trace left."""
+
+import copy
+
+import pytest
+import torch
+
+import headcount
+from families import FAMILIES, tiny
+from headcount.anatomy import head_map
+from headcount.anatomy.probe import random_inputs
+from headcount.errors import BadRecipe
+from headcount.gating import GATES_NAME, attach, detach, gated, masked, scale_heads
+from headcount.relaxations import GumbelTopK, LogLinear
+from headcount.surgery import outputs
+
+
+def quick(keep: float = 5, **options: float) -> GumbelTopK:
+    return GumbelTopK(keep=keep, annealing=LogLinear(start=10.0, steps=6), **options)  # type: ignore[arg-type]
+
+
+def train(model: torch.nn.Module, gates: headcount.Gates, steps: int, lr: float = 1e-3) -> None:
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
+    for step in range(steps):
+        batch = random_inputs(model, seed=step)
+        loss = model(**batch, labels=torch.tensor([0, 1])).loss + gates.penalty()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        gates.step()
+    model.eval()
+
+
+def test_scale_heads_by_hand() -> None:
+    x = torch.arange(6.0).reshape(1, 6)
+    assert scale_heads(x, torch.tensor([2.0, 0.0, -1.0]), 2).tolist() == [[0.0, 2.0, 0.0, 0.0, -4.0, -5.0]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gate_gradients_equal_finite_differences(family: str) -> None:
+    model = tiny(family).double()
+    inputs = random_inputs(model)
+    sites = [site.name for site in head_map(model).sites]
+    values = {name: torch.rand(4, dtype=torch.float64, requires_grad=True) for name in sites}
+
+    def loss() -> torch.Tensor:
+        with gated(model, lambda live, x: values[live.site.name]):
+            total: torch.Tensor = model(**inputs).logits.square().sum()
+            return total
+
+    grads = torch.autograd.grad(loss(), list(values.values()))
+    for gate, grad in zip(values.values(), grads, strict=True):
+        for head in range(4):
+            with torch.no_grad():
+                gate[head] += 1e-6
+                up = loss()
+                gate[head] -= 2e-6
+                down = loss()
+                gate[head] += 1e-6
+            assert float((up - down) / 2e-6) == pytest.approx(float(grad[head]), rel=1e-5, abs=1e-8)
+
+
+def test_training_draws_and_evaluation_does_not() -> None:
+    model = tiny("bert")
+    inputs = random_inputs(model)
+    gates = attach(model, quick())
+    with masked(model, gates.subset()):
+        hard = outputs(model, inputs)
+    assert torch.equal(outputs(model, inputs), hard) and gates.draws == 0
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    noisy = [model(**inputs).logits for _ in range(2)]
+    assert gates.draws == 2 and not torch.equal(*noisy)
+    assert gates._drawn is not None and gates._drawn.sum().item() == pytest.approx(5)
+
+
+def test_scores_learn_apart_from_the_models_optimiser() -> None:
+    model = tiny("bert")
+    gates = attach(model, quick())
+    before = gates.scores.clone()
+    assert not list(gates.parameters())
+    train(model, gates, 1)
+    # Adam's first step is the learning rate in size wherever there is a gradient well above its epsilon.
+    assert ((gates.scores - before).abs() <= 0.5 + 1e-9).all() and (gates.scores - before).abs().max() > 0.1
+    half = attach(copy.deepcopy(strip(model)), quick())
+    assert half.steps == 0 and gates.steps == 1
+    gates.step(lr_scale=0.0)  # no pass since: nothing moves but the annealing
+    assert gates.steps == 2
+
+
+def strip(model: torch.nn.Module) -> torch.nn.Module:
+    detach(model)
+    return model
+
+
+def test_bad_gradients_are_dropped_and_counted_and_the_rest_clipped() -> None:
+    gates = attach(tiny("bert"), quick())
+    before = gates.scores.clone()
+    grad = torch.zeros(12, dtype=torch.float64)
+    grad[0], grad[1], grad[2] = float("nan"), float("inf"), 1e30
+    gates._adam(grad, lr=0.5)
+    assert gates.dropped == 2 and gates.watch()["dropped_gradients"] == 2
+    assert torch.equal(gates.scores[[0, 1]], before[[0, 1]])
+    assert gates.moments[:, 2].tolist() == pytest.approx([0.1 * 1.0, 0.001 * 1.0])
+
+
+def test_state_travels_in_the_state_dict_and_a_resumed_run_is_the_same() -> None:
+    straight, broken = tiny("bert"), tiny("bert")
+    for model in (straight, broken):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    whole = attach(straight, quick(), seed=3)
+    train(straight, whole, 3, lr=0.0)
+    first = attach(broken, quick(), seed=3)
+    train(broken, first, 3, lr=0.0)
+    saved = {name: tensor.clone() for name, tensor in broken.state_dict().items()}
+    assert f"{GATES_NAME}._extra_state" in saved
+    resumed_model = tiny("bert", seed=9)
+    resumed = attach(resumed_model, quick(), seed=3)
+    resumed_model.load_state_dict(saved)
+    assert torch.equal(resumed.scores, whole.scores) and resumed.draws == whole.draws == 3
+    resumed_model.to(torch.bfloat16)
+    assert resumed.scores.dtype == torch.float64  # no cast of the model reaches the scores
+    with pytest.raises(BadRecipe, match="for another number of heads"):
+        resumed.set_extra_state(torch.zeros(4))
+
+
+def test_noise_depends_on_seed_and_draw_alone() -> None:
+    drawn = []
+    for seed in (1, 1, 2):
+        model = tiny("bert").train()
+        gates = attach(model, quick(), seed=seed)
+        torch.rand(7)  # torch's global generator has no say
+        model(**random_inputs(model))
+        drawn.append(gates._drawn)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_detaching_leaves_no_trace(family: str) -> None:
+    model = tiny(family)
+    keys, inputs = list(model.state_dict()), random_inputs(model)
+    expected = outputs(model, inputs)
+    hooks = sum(len(module._forward_pre_hooks) for module in model.modules())
+    attach(model, quick())
+    with pytest.raises(BadRecipe, match="already has gates"):
+        attach(model, quick())
+    detach(model)
+    detach(model)
+    assert list(model.state_dict()) == keys and not hasattr(model, GATES_NAME)
+    assert sum(len(module._forward_pre_hooks) for module in model.modules()) == hooks
+    assert torch.equal(outputs(model, inputs), expected)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 12])
+def test_the_four_lines(keep: int, tmp_path: object) -> None:
+    """The loop that the README shows: gates learn with the weights, and the budget is met exactly."""
+    model = tiny("bert")
+    inputs = random_inputs(model)
+    gates = headcount.attach(model, quick(keep))
+    train(model, gates, 8)
+    gated_logits = outputs(model, inputs)
+    headcount.remove_heads(model, keep=gates.subset())
+    assert len(headcount.present(model)) == keep
+    assert (outputs(model, inputs) - gated_logits).abs().max() <= 1e-5
+    model.save_pretrained(tmp_path)
+    assert not any("headcount" in name for name in model.state_dict())
+
+
+def test_budget_over_heads_that_are_left() -> None:
+    model = tiny("bert")
+    first = head_map(model).sites[0].name
+    headcount.remove_heads(model, {first: [1, 2]})
+    gates = attach(model, quick(4))
+    train(model, gates, 7)
+    assert len(gates.subset()) == 4 and gates.subset() <= headcount.present(model)
+    with pytest.raises(BadRecipe, match=r"Cannot keep 11 of 10 heads \(2 of 12 are gone\)"):
+        attach(strip(model), quick(11))
+    with pytest.raises(BadRecipe, match="This model has no decoder heads"):
+        attach(model, quick(1), sites="decoder")

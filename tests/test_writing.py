@@ -1,0 +1,64 @@
+"""Nothing half-written is ever left looking whole."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from headcount.errors import BadRecipe, PruningError
+from headcount.writing import require_empty, write_atomically, writing_directory
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    with writing_directory(tmp_path / "a" / "model") as aside:
+        (aside / "weights").write_text("x")
+        assert not (tmp_path / "a" / "model").exists()
+    assert (tmp_path / "a" / "model" / "weights").read_text() == "x"
+    (tmp_path / "there").mkdir()
+    with writing_directory(tmp_path / "there") as aside:
+        (aside / "weights").write_text("y")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "there"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_leaves_nothing(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(PruningError, match="The disk is full: .* was not written"),
+        writing_directory(tmp_path / "m") as aside,
+    ):
+        (aside / "half").write_text("x")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), writing_directory(tmp_path / "m") as aside:
+        (aside / "half").write_text("x")
+        raise KeyError("other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("full", "file"):
+        with pytest.raises(BadRecipe, match="is there already and not empty"):
+            require_empty(tmp_path / name)
+    require_empty(tmp_path / "new")
+
+
+def test_a_text_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "r.json", "one")
+    write_atomically(tmp_path / "r.json", "two")
+    assert (tmp_path / "r.json").read_text() == "two"
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(tmp_path / "r.json", "three")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"] and (tmp_path / "r.json").read_text() == "two"
