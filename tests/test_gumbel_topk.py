@@ -57,7 +57,7 @@ def test_finite_and_exact_at_every_temperature(spread: float, keep: int) -> None
 @pytest.mark.parametrize("spread", [1.0, 10.0, 40.0])
 @pytest.mark.parametrize("keep", [1, 12, 72])
 def test_backward_is_that_of_the_recursion(spread: float, keep: int) -> None:
-    """To 1e-9; or, where the map is chaotic (mid-annealing), to what one rounding of the input makes of the recursion."""
+    """To 1e-9; where the map is chaotic (mid-annealing), to what one rounding of the input makes of it."""
 
     def both(r: Tensor, function: Callable[..., Tensor]) -> Tensor:
         r = r.requires_grad_()
@@ -65,7 +65,7 @@ def test_backward_is_that_of_the_recursion(spread: float, keep: int) -> None:
         return torch.stack([gates.detach(), torch.autograd.grad((gates * weights).sum(), r)[0]])
 
     exactly = 0
-    for seed, temperature in enumerate(TEMPERATURES):
+    for seed, temperature in enumerate(TEMPERATURES):  # noqa: B007 read inside
         r, weights = draw(spread, seed), draw(1.0, seed + 1)
         expected = both(r.clone(), recursion)
         if not expected.isfinite().all():

@@ -1,4 +1,4 @@
-"""The contract of every method, on a tiny model: exact budget, deterministic, the cut model is the gated one, and more."""
+"""The contract of every method, on a tiny model: exact budget, deterministic by seed, resumable, record complete."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,9 @@ QUICK = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, 
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("data")
     for name, count in {"train": 48, "validation": 12}.items():
-        rows = [{"sentence": f"{'ab' if i % 3 else 'xyz'} {i}", "label": "yes" if i % 3 else "no"} for i in range(count)]
+        rows = [
+            {"sentence": f"{'ab' if i % 3 else 'xyz'} {i}", "label": "yes" if i % 3 else "no"} for i in range(count)
+        ]
         (directory / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return {name: str(directory / f"{name}.jsonl") for name in ("train", "validation")}
 

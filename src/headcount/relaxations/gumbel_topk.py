@@ -85,7 +85,9 @@ def _race(perturbed: Float64[np.ndarray, " head"], keep: int, temperature: float
 
 
 def _race_backward(race: Race, temperature: float, grad: Float64[np.ndarray, " head"]) -> Float64[np.ndarray, " head"]:
-    """The adjoint of `_race`. With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
+    """The adjoint of `_race`.
+
+    With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
 
     P_j = G_j - R_j / (1 - p_j), the adjoint of p^k; then the adjoint of r^k is R + p (P - <p, P>) / t. For the leader
     1 - q is multiplied out: R_m only ever appears as o_j q R_m, and as -q R_m.

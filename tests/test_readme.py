@@ -1,0 +1,72 @@
+"""What the README says runs: its commands in a process, its Python in order, and its make targets exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+import headcount
+from headcount.anatomy.probe import random_inputs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def place(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with what the README's user has: `my-encoder`, `train.tsv` and `validation.tsv`."""
+    directory = tmp_path_factory.mktemp("user")
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(directory / "my-encoder")
+    tiny_tokenizer.save_pretrained(directory / "my-encoder")
+    rows = ["sentence\tlabel", *(f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(64))]
+    (directory / "train.tsv").write_text("\n".join(rows))
+    (directory / "validation.tsv").write_text("\n".join(rows[:20]))
+    return directory
+
+
+def test_make_targets_exist() -> None:
+    named = re.findall(r"^make (\w+)", README + (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"demo", "test"} <= set(named) and all(f"\n{target}:" in makefile for target in named)
+
+
+def test_commands_and_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = [line for block in blocks("console") for line in block.splitlines() if line.startswith("headcount ")]
+    assert len(commands) >= 5
+    for command in commands:
+        program, *arguments = command.split()
+        ran = subprocess.run(
+            [str(Path(sys.executable).parent / program), *arguments], cwd=place, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+    monkeypatch.chdir(place)
+    loading, loop = blocks("python")
+    loaded: dict[str, Any] = {}
+    exec(loading, loaded)
+    assert len(headcount.present(loaded["model"])) == 12
+    model = BertForSequenceClassification.from_pretrained("my-encoder", num_labels=2)
+    example = random_inputs(model)
+    names = {
+        "headcount": headcount,
+        "model": model,
+        "batches": [{**example, "labels": torch.tensor([0, 1])}] * 5,
+        "optimizer": torch.optim.AdamW(model.parameters(), lr=1e-3),
+    }
+    exec(loop, names)
+    again = BertForSequenceClassification.from_pretrained("smaller")
+    assert len(headcount.present(again)) == 12
+    assert torch.equal(again(**example).logits, model.eval()(**example).logits)
