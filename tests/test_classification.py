@@ -286,6 +286,14 @@ def test_missing_weights_are_not_made_up(tiny_bert_dir: Path, tmp_path: Path) ->
         load_classifier(str(tmp_path), ("a", "b"))
 
 
+def test_broken_weights(tiny_bert_dir: Path, tmp_path: Path) -> None:
+    BertConfig.from_pretrained(tiny_bert_dir).save_pretrained(tmp_path)
+    weights = (tiny_bert_dir / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:-100])
+    with pytest.raises(CorruptCheckpoint, match="cannot be read.*again"):
+        load_classifier(str(tmp_path), ("a", "b"))
+
+
 def test_tokenize(task: Classification, tiny_tokenizer: Any) -> None:
     examples = task.load()
     data = task.tokenize(tiny_tokenizer, examples.train, NLI)
@@ -348,8 +356,10 @@ def test_evaluate(task: Classification, tiny_bert_dir: Path) -> None:
     assert 0 < figures[0]["accuracy"] < 1
     for training in (True, False):
         classifier.model.train(training)
+        classifier.model.bert.eval()
         task.evaluate(classifier.model, data, collator)
         assert classifier.model.training is training
+        assert not classifier.model.bert.embeddings.training
 
 
 def shuffled(data: Dataset) -> Dataset:

@@ -53,8 +53,8 @@ class Record:
         return asdict(self)
 
     def write(self, path: Path) -> None:
-        """Write the record as JSON, aside and then renamed: a reader sees all of it or nothing."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
+        """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
+        write_atomically(path, json.dumps(self.to_json()) + "\n")
 
 
 def library_versions() -> dict[str, str]:

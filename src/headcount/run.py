@@ -1,6 +1,7 @@
 """One recipe in, one record and one checkpoint out."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from headcount.recipe import Recipe
 from headcount.records import Record, library_versions
 from headcount.surgery import remove_heads
 from headcount.training import Workbench
-from headcount.writing import require_empty, write_atomically, writing_directory
+from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
@@ -62,7 +63,8 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         trained=classifier.trained,
     )
     say(f"{len(train)} examples to learn from, {len(validation)} to measure on; labels {', '.join(classifier.labels)}.")
-    with torch.random.fork_rng():  # the Trainer seeds torch's generator; the caller's stays as it was
+    # The Trainer seeds torch's generator; the caller's stays as it was.
+    with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
         subset = recipe.make_method().select(bench, recipe.budget)
     remove_heads(model, subset)
     metrics = task.evaluate(model, validation, bench.collator, device=next(model.parameters()).device)
@@ -77,6 +79,8 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         dynamics=bench.dynamics,
         versions=library_versions(),
     )
+    if int(os.environ.get("RANK", "0")) > 0:  # of several processes that train together, one writes
+        return record
     with writing_directory(output) as aside:
         save(model, aside, tokenizer)
         (aside / "README.md").write_text(model_card(record, type(model).__name__, subset), encoding="utf-8")

@@ -4,10 +4,11 @@ Progress bars, mixed precision, checkpoints and resuming, `accelerate launch` an
 that is added: the gates' penalty in the loss, and their step after the optimiser's.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headcount.errors import BadRecipe
 from headcount.gating import Gates
@@ -105,7 +105,7 @@ class Workbench:
     @property
     def steps(self) -> int:
         """Optimiser steps of a training, on all processes together."""
-        processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
         batches = ceil(len(self.data) / (self.settings.batch_size * processes))
         return max(1, ceil(self.epochs * max(1, batches // self.settings.gradient_accumulation)))
 
@@ -121,8 +121,7 @@ class Workbench:
             gates=gates,
             dynamics=self.dynamics,
         )
-        last = None if directory is None or not directory.is_dir() else get_last_checkpoint(str(directory))
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
         self.model.eval()
         self.trained = True
         self.costs[stage] = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - start}
@@ -143,6 +142,14 @@ class Workbench:
         for start in range(0, len(rows), self.settings.batch_size):
             batch = self.collator([rows[i] for i in range(start, min(start + self.settings.batch_size, len(rows)))])
             yield {name: value.to(device) for name, value in batch.items()}
+
+
+def _last_checkpoint(directory: Path | None) -> str | None:
+    """The newest checkpoint that was written to its end. The Trainer writes its state file last of all."""
+    if directory is None or not directory.is_dir():
+        return None
+    whole = [path for path in directory.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
@@ -180,11 +187,8 @@ class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
     def __init__(self, *args: Any, gates: Gates | None, dynamics: list[dict[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gates = gates
-        # The Trainer prints every log to standard output; a command's own output belongs there, and nothing else.
-        for callback in ("PrinterCallback",):
-            self.callback_handler.callbacks = [
-                c for c in self.callback_handler.callbacks if type(c).__name__ != callback
-            ]
+        # It prints every log to standard output; a command's own output belongs there, and nothing else.
+        self.remove_callback(PrinterCallback)
         self.add_callback(_Books(self, dynamics))
         if gates is not None:
             self.add_callback(_StepGates(self, gates))
@@ -228,8 +232,3 @@ class _Books(TrainerCallback):  # type: ignore[misc]
                 "lr": float(logs["learning_rate"]),
             }
             self.dynamics.append({**look, **({} if self.trainer.gates is None else self.trainer.gates.watch())})
-
-
-def settings_json(settings: TrainingSettings) -> dict[str, Any]:
-    """The settings as plain data."""
-    return asdict(settings)

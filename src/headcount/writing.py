@@ -24,6 +24,22 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
+def naming_a_full_disk(path: str | Path) -> Iterator[None]:
+    """Within the block, a full disk is an error of ours that says what was not written.
+
+    Raises:
+        PruningError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        # safetensors raises an error of its own kind, with the system's words in it.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            raise PruningError(f"The disk is full: {path} was not written. Free some space and try again.") from error
+        raise
+
+
+@contextmanager
 def writing_directory(path: str | Path) -> Iterator[Path]:
     """A directory to write into that takes its name only when all is written: nothing half-made is left looking whole.
 
@@ -36,16 +52,12 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        yield aside
-        if path.exists():
-            path.rmdir()
-        aside.chmod(0o777 & ~_umask())
-        os.replace(aside, path)
-    except Exception as error:
-        # safetensors raises an error of its own kind, with the system's words in it.
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            raise PruningError(f"The disk is full: {path} was not written. Free some space and try again.") from error
-        raise
+        with naming_a_full_disk(path):
+            yield aside
+            if path.exists():
+                path.rmdir()
+            aside.chmod(0o777 & ~_umask())
+            os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

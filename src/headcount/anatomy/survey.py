@@ -50,8 +50,8 @@ def survey(model: nn.Module) -> list[LiveSite]:
     if fused:
         raise UnsupportedModel(
             f"{type(model).__name__} holds torch.nn.MultiheadAttention at {_few(fused)}. It can be neither gated nor "
-            "cut: it reads the weights of its output projection without calling it, and its input projection is one matrix "
-            "of a fixed shape. Replace it by attention with separate linear layers."
+            "cut: it reads the weights of its output projection without calling it, and its input projection is one "
+            "matrix of a fixed shape. Replace it by attention with separate linear layers."
         )
     if unknown or not found:
         looked = _few(unknown) or "no module whose class name has 'Attention'"

@@ -200,11 +200,12 @@ class Classification:
     ) -> dict[str, float]:
         """The metrics of a model on tokenised examples, batched by length so that there is little padding.
 
-        The model is moved to the device, and left in the training or evaluation mode it was in.
+        The model is moved to the device; its modules are left in the training or evaluation mode they were in.
         """
-        lengths = dataset["length"]
+        lengths = list(dataset["length"])
         order = sorted(range(len(dataset)), key=lambda row: -lengths[row])
-        was_training = model.training
+        # A method may train some modules and freeze others: each gets back the mode it was in.
+        training = [module for module in model.modules() if module.training]
         model.to(device).eval()
         try:
             with torch.inference_mode():
@@ -213,7 +214,8 @@ class Classification:
                     for start in range(0, len(order), batch_size)
                 ]
         finally:
-            model.train(was_training)
+            for module in training:
+                module.training = True
         labels = np.asarray(dataset["labels"])[order]
         return self.metrics(torch.cat(logits).float().cpu().numpy(), labels)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedModel
@@ -50,7 +51,7 @@ def load_classifier(
         BadRecipe: There is no model at that place.
         UnsupportedModel: The library has no classifier for models of this kind.
         BadData: The model's classes and the data's labels disagree.
-        CorruptCheckpoint: Weights other than those of the head are missing or do not fit.
+        CorruptCheckpoint: Weights other than those of the head are missing or do not fit, or cannot be read.
     """
     try:
         config = AutoConfig.from_pretrained(source)
@@ -91,6 +92,10 @@ def _load(source: str, config: Any, seed: int) -> tuple[Any, bool]:
             )
     except OSError as error:
         raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
+    except SafetensorError as error:
+        raise CorruptCheckpoint(
+            f"The weights of '{source}' cannot be read ({error}). Save or download the model again."
+        ) from error
     except ValueError as error:
         if type(config) in AutoModelForSequenceClassification._model_mapping:
             raise
