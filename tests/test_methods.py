@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from headcount.anatomy import present
+from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load
 from headcount.errors import BadRecipe
 from headcount.methods import METHODS, method
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
-from headcount.training import TrainingSettings
+from headcount.training import TrainingSettings, Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {"michel": {"heads_per_step": 3, "examples": 20}}
 QUICK = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, looks=3)
@@ -58,6 +59,22 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_mixed_precision_ends_with_the_training(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Autocast left on would hide in the figures; surgery compares in float32 and would refuse."""
+    training = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, precision="bfloat16")
+    mixed = recipe("dsp-joint", 3, tiny_bert_dir, data, training=training)
+    record = run_recipe(mixed, tmp_path / "mixed")
+    assert evaluate(str(tmp_path / "mixed"), mixed.make_task()) == record.metrics
+    assert "|precision:bfloat16|" in record.signature
+    bench = Workbench(load(tmp_path / "mixed"), _rows(mixed, tmp_path / "mixed"), *_collator(mixed), training)
+    inputs = random_inputs(bench.model)
+    bench.train()
+    with torch.no_grad():
+        logits = bench.model(**inputs).logits
+        by_class = type(bench.model).forward(bench.model, **inputs).logits
+    assert torch.equal(logits, by_class)
+
+
 def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     whole = run_recipe(recipe("unpruned", None, tiny_bert_dir, data), tmp_path / "whole")
     assert whole.heads == "4 4" and whole.costs["training"]["steps"] == 6
@@ -70,6 +87,16 @@ def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: d
         run_recipe(recipe("michel", 4, tmp_path / "small", data), tmp_path / "none")
     with pytest.raises(BadRecipe, match="is there already and not empty"):
         run_recipe(recipe("michel", 1, tmp_path / "small", data), tmp_path / "small")
+
+
+def _rows(of: Recipe, directory: Path) -> Any:
+    task = of.make_task()
+    return task.tokenize(task.tokenizer_for(str(directory)), task.load().train, ("no", "yes"))
+
+
+def _collator(of: Recipe) -> list[Any]:
+    task = of.make_task()
+    return [task.collator(task.tokenizer_for(of.model))]
 
 
 def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:

@@ -122,6 +122,8 @@ class Workbench:
             dynamics=self.dynamics,
         )
         trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
+        # Mixed precision wraps the model's forward pass for good; here it ends with the training.
+        trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
         self.trained = True
         self.costs[stage] = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - start}
