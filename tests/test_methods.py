@@ -126,6 +126,9 @@ def test_a_killed_run_goes_on(
         run_recipe(recipe("dsp-joint", 4, tiny_bert_dir, data, training=training), tmp_path / "out")
     resumed = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
     assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+    assert [(look["step"], look["heads"]) for look in resumed.dynamics] == [
+        (look["step"], look["heads"]) for look in straight.dynamics
+    ]
     weights = [load(tmp_path / each).state_dict() for each in ("straight", "out")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 

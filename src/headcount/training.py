@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headcount.errors import BadRecipe
 from headcount.gating import Gates
@@ -119,13 +119,13 @@ class Workbench:
             train_dataset=self.data,
             data_collator=self.collator,
             gates=gates,
-            dynamics=self.dynamics,
         )
         trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
         # Mixed precision wraps the model's forward pass for good; here it ends with the training.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
         self.trained = True
+        self.dynamics += [{"stage": stage, **look} for look in trainer.state.log_history if "loss" in look]
         self.costs[stage] = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - start}
 
     def train_if_needed(self) -> None:
@@ -186,14 +186,18 @@ def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
 class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer whose model may have gates: their penalty joins the loss, and they step after the optimiser."""
 
-    def __init__(self, *args: Any, gates: Gates | None, dynamics: list[dict[str, Any]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, gates: Gates | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gates = gates
-        # It prints every log to standard output; a command's own output belongs there, and nothing else.
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Books(self, dynamics))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(_Bar)
         if gates is not None:
             self.add_callback(_StepGates(self, gates))
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """The Trainer's log with the gates' state in it: it is kept in checkpoints, so a resumed run has all of it."""
+        super().log(logs | (self.gates.watch() if self.gates is not None and "loss" in logs else {}), start_time)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
         """The model's loss plus the gates' penalty."""
@@ -220,17 +224,9 @@ class _StepGates(TrainerCallback):  # type: ignore[misc]
         self.gates.step(lr_scale=float(lr) / args.learning_rate, grad_scale=self.grad_scale)
 
 
-class _Books(TrainerCallback):  # type: ignore[misc]
-    """Writes the loss, the learning rate and the gates' state into the dynamics, as often as the Trainer logs."""
-
-    def __init__(self, trainer: "GatedTrainer", dynamics: list[dict[str, Any]]) -> None:
-        self.trainer, self.dynamics = trainer, dynamics
+class _Bar(ProgressCallback):  # type: ignore[misc]
+    """The Trainer's progress bar, which else prints every log to standard output: a command's own output goes there."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            look = {
-                "step": state.global_step,
-                "loss": float(logs["loss"]),
-                "lr": float(logs["learning_rate"]),
-            }
-            self.dynamics.append({**look, **({} if self.trainer.gates is None else self.trainer.gates.watch())})
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
