@@ -28,7 +28,7 @@ class _SoftTopK(torch.autograd.Function):
     def forward(ctx: Any, perturbed: Tensor, keep: int, temperature: float) -> Tensor:
         race = _race(perturbed.detach().numpy(), keep, temperature)
         ctx.race, ctx.temperature = race, temperature
-        return torch.from_numpy(race[0].sum(0))
+        return torch.from_numpy(_gates(race))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -50,72 +50,73 @@ def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: floa
     return gates
 
 
-Race = tuple[Float64[np.ndarray, "k head"], Float64[np.ndarray, "k head"], list[int], list[float]]
-"""Per softmax, what the backward pass needs: p, (K, H); the softmax among the others, (K, H), 0 at the leader; the
-leader's index; the leader's p."""
+Race = tuple[Float64[np.ndarray, "k head"], list[int], list[float], list[float]]
+"""Per softmax, what the backward pass needs: the softmax among the others, (K, H), 0 at the leader; the leader's index;
+the leader's p; and 1 - p of it, to full precision."""
 
 
 def _race(perturbed: Float64[np.ndarray, " head"], keep: int, temperature: float) -> Race:
-    z = perturbed / temperature
-    p, others = np.empty((2, keep, z.size))
-    leaders, shares = [], []
-    scratch = np.empty_like(z)
-    for k in range(keep):
+    z, coldness = perturbed / temperature, 1 / temperature
+    others, lost = np.empty((keep, z.size)), np.empty_like(z)
+    leaders, shares, rests = [], [], []
+    for o in others:
         leader = int(z.argmax())
-        top = float(z[leader])
-        z[leader] = -np.inf
-        second = float(z.max())
-        o = others[k]
-        np.exp(np.subtract(z, second, out=o), out=o)
-        total = float(o.sum())
+        top = lifted = float(z[leader])
+        np.exp(np.subtract(z, top, out=o), out=o)
+        o[leader] = 0.0
+        total = float(np.add.reduce(o))
+        if total < 1e-200:  # the others are so far behind that they have to be seen from their own leader
+            z[leader] = -np.inf
+            lifted = float(z.max())
+            np.exp(np.subtract(z, lifted, out=o), out=o)
+            total = float(np.add.reduce(o))
         o *= 1 / total
-        lead = top - second - math.log(total)  # log of p / (1 - p) of the leader
+        lead = top - lifted - math.log(total)  # log of p / (1 - p) of the leader
+        share = 1 / (1 + math.exp(-lead)) if lead > -700 else 0.0
         rest = 1 / (1 + math.exp(lead)) if lead < 700 else 0.0
-        np.multiply(o, rest, out=p[k])
         if rest > 0:  # else no other head lost anything
-            np.log1p(np.negative(p[k], out=scratch), out=scratch)
-            scratch *= 1 / temperature
-            z += scratch
-        p[k, leader] = share = 1 / (1 + math.exp(-lead))
-        log_rest = -lead - math.log1p(math.exp(-lead))
-        z[leader] = top + log_rest / temperature
+            np.log1p(np.multiply(o, -rest, out=lost), out=lost)
+            lost *= coldness
+            z += lost
+        z[leader] = top - coldness * (lead + math.log1p(math.exp(-lead)))
         leaders.append(leader)
         shares.append(share)
-    return p, others, leaders, shares
+        rests.append(rest)
+    return others, leaders, shares, rests
+
+
+def _gates(race: Race) -> Float64[np.ndarray, " head"]:
+    """The sum of all softmaxes: at each leader its p, at the others their share of the rest."""
+    others, leaders, shares, rests = race
+    gates: Float64[np.ndarray, " head"] = np.asarray(rests) @ others
+    np.add.at(gates, leaders, shares)
+    return gates
 
 
 def _race_backward(race: Race, temperature: float, grad: Float64[np.ndarray, " head"]) -> Float64[np.ndarray, " head"]:
     """The adjoint of `_race`.
 
-    With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others:
+    With R the adjoint of r^(k+1), m the leader, q its p, o the softmax among the others (p_j = (1 - q) o_j):
 
     P_j = G_j - R_j / (1 - p_j), the adjoint of p^k; then the adjoint of r^k is R + p (P - <p, P>) / t. For the leader
     1 - q is multiplied out: R_m only ever appears as o_j q R_m, and as -q R_m.
     """
-    p, others, leaders, shares = race
-    keep = len(leaders)
-    rows = np.arange(keep)
-    inverse = 1 - p
-    inverse[rows, leaders] = 1.0
-    np.reciprocal(inverse, out=inverse)
-    inverse[rows, leaders] = 0.0
-    adjoint = np.zeros_like(grad)
-    part = np.empty_like(grad)
+    others, leaders, shares, rests = race
+    inverse = 1 / (1 - np.asarray(rests)[:, None] * others)
+    coldness = 1 / temperature
+    adjoint, part = np.zeros_like(grad), np.empty_like(grad)
     with np.errstate(over="ignore", invalid="ignore"):  # the exact gradient can overflow; the gates drop and count it
-        for k in reversed(range(keep)):
-            m, q = leaders[k], shares[k]
-            o, pk = others[k], p[k]
+        for o, back, m, q, rest in zip(
+            others[::-1], inverse[::-1], leaders[::-1], shares[::-1], rests[::-1], strict=True
+        ):
             r_m, g_m = float(adjoint[m]), float(grad[m])
-            np.multiply(adjoint, inverse[k], out=part)
+            np.multiply(adjoint, back, out=part)
             np.subtract(grad, part, out=part)  # P among the others
-            mean = float(o @ part)  # <o, P>
-            rest = float(pk.sum() - pk[m])
-            leader = q * (rest * (g_m - mean) - r_m)
-            part -= q * g_m + rest * mean
-            part *= pk
-            part += (q * r_m) * o
-            part[m] = leader
-            part *= 1 / temperature
+            mean = float(np.dot(o, part))  # <o, P>; o is 0 at the leader
+            part *= coldness * rest
+            part += coldness * (q * r_m - rest * (q * g_m + rest * mean))
+            part *= o
+            part[m] = coldness * q * (rest * (g_m - mean) - r_m)
             adjoint += part
     return adjoint
 
