@@ -161,6 +161,7 @@ def test_bad_recipes(tiny_bert_dir: Path, data: dict[str, str]) -> None:
             Recipe(**{"model": "m", "method": "michel", "keep": 3, "data": data, **changes})
     for changes, says in (
         ({"precision": "int3"}, "Valid choices: float32, bfloat16, float16"),
+        ({"epochs": 0.0}, "must be positive"),
         ({"batch_size": 0}, "Got batch_size 0. Give 1 or more"),
         ({"lr": 0.0}, "must be positive"),
     ):

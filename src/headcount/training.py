@@ -39,6 +39,7 @@ class TrainingSettings:
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
         gradient_accumulation: Batches per optimiser step.
+        group_by_length: Batch examples of like length together: less padding, but batches in runs from long to short.
         precision: `float32`, or `bfloat16` or `float16` mixed precision.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on. 0: none.
         looks: How many times the gates' state is written to the record.
@@ -52,6 +53,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     gradient_accumulation: int = 1
+    group_by_length: bool = True
     precision: str = "float32"
     checkpoint_every: int = 500
     looks: int = 20
@@ -171,7 +173,7 @@ def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
         fp16=settings.precision == "float16",
         use_cpu=next(bench.model.parameters()).device.type == "cpu" and not torch.accelerator.is_available(),
         seed=bench.seed,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         length_column_name="length",
         save_strategy="steps" if saves else "no",
         save_steps=settings.checkpoint_every or 500,
