@@ -115,6 +115,10 @@ def test_trainer_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op")  # LoRA on the empty site
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks transformers
+@pytest.mark.filterwarnings(
+    "ignore:Adapter 'default'. 2 LoRA tensor.s. have invalid shape"
+)  # the empty site's, rightly
 def test_peft_trains_saves_loads_and_merges(saved: Path, tmp_path: Path) -> None:
     base = AutoModelForSequenceClassification.from_pretrained(saved)
     inputs = random_inputs(base)
@@ -137,7 +141,7 @@ def test_peft_trains_saves_loads_and_merges(saved: Path, tmp_path: Path) -> None
 
 def test_sentence_transformers(saved: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     tiny_tokenizer.save_pretrained(saved)
     transformer = Transformer(str(saved), max_seq_length=16)
@@ -148,7 +152,7 @@ def test_sentence_transformers(saved: Path, tiny_tokenizer: Any, tmp_path: Path)
     assert (SentenceTransformer(str(tmp_path / "encoder"), device="cpu").encode(text) == expected).all()
 
 
-@pytest.mark.parametrize("kept", [{0: [0, 1, 3], 2: [1]}, {1: [0, 1, 2, 3]}])
+@pytest.mark.parametrize("kept", [{0: [0, 1, 3], 2: [1]}, {1: [2]}])
 def test_a_directory_of_transformers_4_with_pruned_heads(kept: dict[int, list[int]], tmp_path: Path) -> None:
     """As version 4 wrote it: smaller matrices, and in the configuration the heads that are gone, by layer."""
     model = tiny("bert")

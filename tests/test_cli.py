@@ -47,6 +47,7 @@ def pruned(data: Path, tiny_bert_dir: Path, tmp_path_factory: pytest.TempPathFac
     return out
 
 
+@pytest.mark.slow
 def test_heads_before_and_after(tiny_bert_dir: Path, pruned: Path) -> None:
     before, after = (json.loads(headcount("heads", each, "--json").stdout) for each in (tiny_bert_dir, pruned))
     assert (before["kept"], after["kept"], after["heads"]) == (8, 3, 8)
@@ -54,6 +55,7 @@ def test_heads_before_and_after(tiny_bert_dir: Path, pruned: Path) -> None:
     assert shown.returncode == 0 and f"per layer: {after['text']}" in shown.stdout and shown.stdout.count("■") == 3
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_records_figures(pruned: Path, data: Path) -> None:
     ran = headcount("evaluate", pruned, "--validation", data / "validation.tsv", "--json")
     record = json.loads((pruned / "headcount.json").read_text())
@@ -61,6 +63,7 @@ def test_evaluate_gives_the_records_figures(pruned: Path, data: Path) -> None:
     assert "accuracy" in headcount("evaluate", pruned, "--validation", data / "validation.tsv").stdout
 
 
+@pytest.mark.slow
 def test_bench_compares(tiny_bert_dir: Path, pruned: Path) -> None:
     ran = headcount("bench", tiny_bert_dir, pruned, "--batch-size", 2, "--length", 16, "--rounds", 3, "--json")
     timings = json.loads(ran.stdout)["timings"]
@@ -115,6 +118,7 @@ def test_bad_input_is_one_line_and_exit_code_1(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_pruned(data: Path, tmp_path: Path, pruned: Path) -> None:
     ran = headcount(*prune_arguments(pruned, data, pruned))
     assert ran.returncode == 1 and "not empty. Name another directory" in ran.stderr and "Traceback" not in ran.stderr

@@ -111,7 +111,7 @@ def test_backward_against_finite_differences(seed: int, keep: int, temperature: 
 def test_frequencies_of_subsets_are_those_enumerated() -> None:
     """Eqs. 12 and 13 by brute force on five heads, against the hard subset of perturbed scores."""
     scores = torch.tensor([0.3, -1.0, 1.2, 0.0, 0.7], dtype=torch.float64)
-    keep, draws = 2, 40_000
+    keep, draws = 2, 15_000
     generator = torch.Generator().manual_seed(1)
     counts: dict[tuple[int, ...], int] = dict.fromkeys(itertools.combinations(range(5), keep), 0)
     for _ in range(draws):

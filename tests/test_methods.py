@@ -36,7 +36,7 @@ def recipe(name: str, keep: float | None, model: Path, data: dict[str, str], **c
     return Recipe(str(model), name, keep, data, **settings)
 
 
-@pytest.mark.parametrize("keep", [0, 1, 5, 8])
+@pytest.mark.parametrize("keep", [0, 3, 8])
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
 def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     record = run_recipe(recipe(name, keep, tiny_bert_dir, data), tmp_path / "a")

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 import headcount
 from headcount.anatomy.probe import random_inputs
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 

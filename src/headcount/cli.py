@@ -27,6 +27,7 @@ Fast = Annotated[bool, typer.Option(help="Faster float32 products on the CPU whe
 Text = Annotated[str | None, typer.Option(help="Text column, or two for pairs: premise,hypothesis. Default: guessed.")]
 Label = Annotated[str | None, typer.Option(help="Label column. Default: guessed.")]
 Labels = Annotated[str | None, typer.Option(help="The data's labels in the order of the model's classes: a,b,c.")]
+Skip = Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out rows without a label.")]
 MaxLength = Annotated[int, typer.Option(help="Tokens an example is cut to.")]
 
 
@@ -91,12 +92,14 @@ def prune(
     label: Label = None,
     labels: Labels = None,
     max_length: MaxLength = 128,
+    skip_unlabelled: Skip = False,
     train_limit: Annotated[int | None, typer.Option(help="Learn from this many examples, drawn by the seed.")] = None,
     validation_limit: Annotated[int | None, typer.Option(help="Measure on the first n examples.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Default: 3; none for a trained model and a pipelined method.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples per step and device.")] = 32,
+    gradient_accumulation: Annotated[int, typer.Option(help="Batches per optimiser step.")] = 1,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 2e-5,
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the learning rate rises.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="On the weights.")] = 0.0,
@@ -118,11 +121,12 @@ def prune(
         keep=None if keep is None else _budget(keep, sites),
         sites=sites,
         options=_options(option or []),
-        data=_data(train, validation, text, label, labels, max_length)
+        data=_data(train, validation, text, label, labels, max_length, skip_unlabelled)
         | {"train_limit": train_limit, "validation_limit": validation_limit},
         training=TrainingSettings(
             epochs=epochs,
             batch_size=batch_size,
+            gradient_accumulation=gradient_accumulation,
             lr=lr,
             warmup=warmup,
             weight_decay=weight_decay,
@@ -161,6 +165,7 @@ def evaluate(
     label: Label = None,
     labels: Labels = None,
     max_length: MaxLength = 128,
+    skip_unlabelled: Skip = False,
     threads: Threads = None,
     fast_matmul: Fast = True,
     json_: Json = False,
@@ -170,7 +175,7 @@ def evaluate(
     from headcount.tasks import TASKS
 
     _set_up(threads, fast_matmul)
-    task = TASKS["classification"](**_data(validation, validation, text, label, labels, max_length))
+    task = TASKS["classification"](**_data(validation, validation, text, label, labels, max_length, skip_unlabelled))
     metrics = evaluate_model(model, task)
     if json_:
         return _print_json({"model": model, "metrics": metrics})
@@ -259,7 +264,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
 
 
 def _data(
-    train: str, validation: str, text: str | None, label: str | None, labels: str | None, max_length: int
+    train: str, validation: str, text: str | None, label: str | None, labels: str | None, max_length: int, skip: bool
 ) -> dict[str, Any]:
     def split(names: str | None) -> tuple[str, ...] | None:
         return None if names is None else tuple(name.strip() for name in names.split(","))
@@ -271,6 +276,7 @@ def _data(
         "label": label,
         "labels": split(labels),
         "max_length": max_length,
+        "skip_unlabelled": skip,
     }
 
 

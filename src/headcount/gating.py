@@ -136,17 +136,25 @@ class Gates(nn.Module):
         Args:
             lr_scale: The model's learning rate now, as a share of its peak: the scores follow the same schedule.
             grad_scale: By what the loss was multiplied (mixed precision with float16).
+
+        Raises:
+            BadRecipe: No gates were drawn since the last step: the scores would not learn, and nobody would notice.
         """
+        if not self._leaves:
+            raise BadRecipe(
+                "No gates were drawn since their last step. Call the model that `attach` was given, in training mode."
+            )
         drawn = [leaf.grad for leaf in self._leaves if leaf.grad is not None]
-        self._leaves = []
+        self._leaves, self._drawn = [], None
         if drawn:
             self._adam(torch.stack(drawn).sum(0) / grad_scale, self.relaxation.lr * lr_scale)
         self.steps += 1
 
     def _adam(self, grad: Float64[Tensor, " head"], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(grad)
-            grad /= torch.distributed.get_world_size()
+            shared = grad.to("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+            torch.distributed.all_reduce(shared)
+            grad = shared.cpu() / torch.distributed.get_world_size()
         # Mid-annealing the exact gradient can reach 1e35 and carries no signal there; one such value, or one NaN,
         # would freeze its score for a thousand steps through Adam's second moment.
         finite = torch.isfinite(grad)
@@ -210,7 +218,7 @@ class Gates(nn.Module):
 
         def gate_of(live: LiveSite, x: Tensor) -> Tensor:
             gates = self._hard() if self._drawn is None else self._drawn
-            return gates[where[live.site.name]].to(x.device, x.dtype)
+            return gates[where[live.site.name]].to(x.dtype).to(x.device)  # the type first: not every device has float64
 
         self._handles = [model.register_forward_pre_hook(self._draw)]
         self._handles += [_hook(live, gate_of) for live in there]
@@ -235,6 +243,8 @@ def attach(model: nn.Module, relaxation: Relaxation, *, sites: str | None = None
         relaxation: For example `GumbelTopK(keep=12)`.
         sites: The kind of attention the budget is over; None: all.
         seed: Of the initial scores and the noise.
+
+    Gradient checkpointing must be the non-reentrant kind (`use_reentrant=False`): all layers share one draw.
 
     Raises:
         BadRecipe: The model already has gates, or the budget does not fit it.

@@ -40,12 +40,13 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         BadData: See the task.
         UnsupportedModel: See `anatomy.survey`.
     """
+    output = output.resolve()
     require_empty(output)
     task = recipe.make_task()
     examples = task.load()
     tokenizer = task.tokenizer_for(recipe.model)
     classifier = task.model_for(recipe.model, examples)
-    model = classifier.model
+    model = classifier.model.to(_device())
     before, size_before = present(model), Size.of(model)
     _, keep = recipe.budget.resolve(before)
     checkpoints = _checkpoints(recipe, output)
@@ -101,8 +102,13 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     if not classifier.trained:
         raise BadRecipe(f"'{source}' has no classification head to evaluate. Train it first: headcount prune.")
     data = task.tokenize(tokenizer, examples.validation, classifier.labels)
-    metrics: dict[str, float] = task.evaluate(classifier.model, data, task.collator(tokenizer))
+    metrics: dict[str, float] = task.evaluate(classifier.model, data, task.collator(tokenizer), device=_device())
     return metrics
+
+
+def _device() -> torch.device:
+    """The machine's accelerator, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def model_card(record: Record, class_name: str, subset: Subset) -> str:
@@ -143,7 +149,7 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
     file, wanted = directory / "recipe.json", json.loads(json.dumps(recipe.to_json()))
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found != wanted:
+        if found != wanted and any(directory.glob("*/checkpoint-*")):
             raise BadRecipe(
                 f"{directory} holds checkpoints of another recipe: {'; '.join(_differences(found, wanted))}. "
                 "Run that recipe to go on with it, or remove the directory."

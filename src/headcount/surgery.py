@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite, present, survey
-from headcount.anatomy.probe import random_inputs
+from headcount.anatomy.probe import evaluating, random_inputs
 from headcount.anatomy.projections import BiasOnly, empty_like_heads, keep_columns
 from headcount.errors import BadRecipe, SurgeryFailed
 from headcount.gating import detach, masked
@@ -48,14 +48,14 @@ def remove_heads(
     Raises:
         BadRecipe: A head to keep does not exist, or is gone already.
         UnsupportedModel: See `anatomy.survey`.
-        SurgeryFailed: Gated and cut outputs differ; the model is as it was before.
+        SurgeryFailed: Gated and cut outputs differ; the model is as it was before, without attached gates.
     """
     here = present(model)
     subset = keep if isinstance(keep, Subset) else _from_mapping(here, keep)
     if not subset <= here:
         gone = [f"{head.site}:{head.index}" for head in subset - here]
         raise BadRecipe(f"Cannot keep heads that are gone already: {', '.join(gone)}. This model has: {here}.")
-    detach(model)
+    detach(model)  # the hard subset that attached gates apply in evaluation would be applied twice
     inputs = (random_inputs(model) if example is None else dict(example)) if check else None
     with masked(model, subset):
         expected = None if inputs is None else outputs(model, inputs)
@@ -63,7 +63,8 @@ def remove_heads(
     try:
         for live in survey(model):
             cut(live, subset.at(live.site.name))
-        record_structure(model)
+        if len(subset) < len(subset.head_map):
+            record_structure(model)
         if inputs is not None and expected is not None:
             _compare(expected, outputs(model, inputs))
     except BaseException:
@@ -110,14 +111,9 @@ def record_structure(model: nn.Module) -> None:
 
 def outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The model's first output (logits, or the last hidden state) in evaluation mode, without gradients."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            result: Tensor = model(**inputs)[0]
-            return result
-    finally:
-        model.train(training)
+    with evaluating([model]), torch.no_grad():
+        result: Tensor = model(**inputs)[0]
+        return result
 
 
 def _from_mapping(here: Subset, keep: Mapping[str, Iterable[int]]) -> Subset:

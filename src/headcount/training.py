@@ -6,6 +6,7 @@ that is added: the gates' penalty in the loss, and their step after the optimise
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 
 from headcount.errors import BadRecipe
 from headcount.gating import Gates
@@ -69,6 +71,15 @@ class TrainingSettings:
         }.items():
             if getattr(self, name) < least:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
+        if self.schedule not in {str(each.value) for each in SchedulerType}:
+            raise BadRecipe(
+                f"Unknown schedule '{self.schedule}'. Valid: {', '.join(each.value for each in SchedulerType)}."
+            )
+        if not 0 <= self.warmup <= 1 or self.weight_decay < 0:
+            raise BadRecipe(
+                "'warmup' is a share of the steps, from 0 to 1, and 'weight_decay' is not negative; got "
+                f"{self.warmup} and {self.weight_decay}."
+            )
         if self.lr <= 0 or (self.epochs is not None and self.epochs <= 0):
             raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
 
@@ -109,7 +120,7 @@ class Workbench:
         """Optimiser steps of a training, on all processes together."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
         batches = ceil(len(self.data) / (self.settings.batch_size * processes))
-        return max(1, ceil(self.epochs * max(1, batches // self.settings.gradient_accumulation)))
+        return max(1, ceil(self.epochs * ceil(batches / self.settings.gradient_accumulation)))
 
     def train(self, gates: Gates | None = None, stage: str = "training") -> None:
         """Train the model, with the gates if there are any; go on from the last checkpoint if there is one."""
@@ -159,8 +170,8 @@ def _last_checkpoint(directory: Path | None) -> str | None:
 def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
     settings = bench.settings
     saves = directory is not None and settings.checkpoint_every > 0
-    return TrainingArguments(
-        output_dir=str(directory or "unused"),
+    arguments = TrainingArguments(
+        output_dir=str(directory or Path(tempfile.gettempdir()) / "headcount-writes-nothing-here"),
         num_train_epochs=bench.epochs,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
@@ -183,6 +194,11 @@ def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
     )
+    # Several GPUs in one process would be torch's DataParallel, whose threads share one draw of gates badly; one
+    # process a GPU (torchrun, accelerate launch) is faster anyway.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -191,6 +207,9 @@ class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
     def __init__(self, *args: Any, gates: Gates | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gates = gates
+        # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
+        # divide it by the number of batches that it accumulates.
+        self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(_Bar)

@@ -47,7 +47,7 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
         BadRecipe: There is something at that path already, and it is not an empty directory.
         PruningError: The disk is full.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # of a link, the place it points to; of ".", its name
     require_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

@@ -1,5 +1,7 @@
-"""Random inputs that a model accepts: surgery compares the model with itself on them."""
+"""Looking at a model without changing it: random inputs that it accepts, and evaluation mode for a while."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,3 +33,16 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     ids[mask == 0] = pad
     device = next(model.parameters()).device
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+@contextmanager
+def evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Evaluation mode for these models; afterwards every module of theirs is back in the mode it was in."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

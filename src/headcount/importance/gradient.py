@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite
+from headcount.anatomy.probe import evaluating
 from headcount.errors import BadData, BadRecipe
 from headcount.gating import gated
 from headcount.heads import Head, Subset
@@ -50,16 +51,12 @@ class GradientImportance:
         Raises:
             BadData: There is no batch, or the loss or a gradient is not finite.
         """
-        training = model.training
-        model.eval()
         total, examples = torch.zeros(len(subset.head_map), dtype=torch.float64), 0
-        try:
+        with evaluating([model]):
             for batch in batches:
                 size = next(iter(batch.values())).shape[0]
                 total += self._batch(model, batch, subset) * size
                 examples += size
-        finally:
-            model.train(training)
         if not examples:
             raise BadData("No examples to measure importance on.")
         scores = total[list(subset.indices)] / examples

@@ -1,7 +1,6 @@
 """Floating-point operations of a forward pass, and the token batches that models are measured on."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe, UnsupportedModel
 
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
@@ -72,19 +72,6 @@ def model_inputs(model: nn.Module, ids: Int[Tensor, "batch token"]) -> dict[str,
     if getattr(model.config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = ids
     return inputs
-
-
-@contextmanager
-def evaluating(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode for these models; afterwards every module of theirs is back in the mode it was in."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def require_positive(**settings: int) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe
-from headcount.measure.flops import evaluating, forward_flops, model_inputs, require_positive, token_batch
+from headcount.measure.flops import forward_flops, model_inputs, require_positive, token_batch
 from headcount.measure.matmul import matmul_precision
 from headcount.measure.size import Size
 from headcount.records import signature

@@ -108,7 +108,7 @@ class Classification:
         columns = train.columns
         validation = read_table(self.validation, columns.text, columns.label, self.skip_unlabelled)
         labels = sort_labels(train.labels)
-        if len(labels) < 2:
+        if len(labels) < 2 and self.train != self.validation:  # to evaluate, one label is enough
             raise BadData(f"{self.train} has one label only, '{labels[0]}': there is nothing to learn.")
         allowed = {*labels, *(self.labels or ())}
         for row, label in enumerate(validation.labels):
