@@ -112,9 +112,10 @@ def test_validation_label_unseen_in_training(tmp_path: Path) -> None:
 
 
 def test_one_label_is_nothing_to_learn(tmp_path: Path) -> None:
-    train = write(tmp_path / "train.jsonl", ["a", "a"])
+    train, validation = (write(tmp_path / f"{name}.jsonl", ["a", "a"]) for name in ("train", "validation"))
     with pytest.raises(BadData, match="one label only, 'a'"):
-        Classification(train, train).load()
+        Classification(train, validation).load()
+    assert Classification(train, train).load().labels == ("a",)  # to evaluate, it is enough
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,14 @@ def test_mixed_precision_ends_with_the_training(tiny_bert_dir: Path, data: dict[
     assert torch.equal(logits, by_class)
 
 
+def test_accumulated_batches_are_averaged(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    training = TrainingSettings(epochs=1.0, batch_size=8, gradient_accumulation=4, lr=1e-3, checkpoint_every=0)
+    record = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
+    assert record.costs["training"]["steps"] == 2 == record.dynamics[-1]["step"]  # 6 batches: 4 and 2
+    assert record.dynamics[0]["temperature"] < 1000 and record.dynamics[-1]["temperature"] == 1e-8
+    assert 0.3 < record.dynamics[0]["loss"] < 1.5  # two classes, untrained: about log 2, not four times that
+
+
 def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     whole = run_recipe(recipe("unpruned", None, tiny_bert_dir, data), tmp_path / "whole")
     assert whole.heads == "4 4" and whole.costs["training"]["steps"] == 6
@@ -164,6 +172,8 @@ def test_bad_recipes(tiny_bert_dir: Path, data: dict[str, str]) -> None:
         ({"epochs": 0.0}, "must be positive"),
         ({"batch_size": 0}, "Got batch_size 0. Give 1 or more"),
         ({"lr": 0.0}, "must be positive"),
+        ({"warmup": 100.0}, "a share of the steps, from 0 to 1"),
+        ({"schedule": "stairs"}, "Unknown schedule 'stairs'. Valid: linear"),
     ):
         with pytest.raises(BadRecipe, match=says):
             TrainingSettings(**changes)

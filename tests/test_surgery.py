@@ -114,6 +114,19 @@ def test_original_numbering_stays() -> None:
         remove_heads(model, {first: [4]})
 
 
+def test_modes_of_modules_are_left_as_they_are() -> None:
+    model = tiny("bert").train()
+    model.bert.eval()  # a frozen body, a head in training
+    remove_heads(model, {head_map(model).sites[0].name: [1]})
+    assert model.training and model.classifier.training and not any(m.training for m in model.bert.modules())
+
+
+def test_keeping_all_leaves_no_mark() -> None:
+    model = tiny("bert")
+    remove_heads(model, present(model))
+    assert not hasattr(model.config, "quantization_config")
+
+
 def test_a_failed_surgery_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("mpnet")
     inputs, before = random_inputs(model), {name: p.clone() for name, p in model.named_parameters()}

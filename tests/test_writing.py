@@ -62,3 +62,11 @@ def test_a_text_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="full"):
         write_atomically(tmp_path / "r.json", "three")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"] and (tmp_path / "r.json").read_text() == "two"
+
+
+def test_a_link_to_an_empty_directory_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    with writing_directory(tmp_path / "link") as aside:
+        (aside / "weights").write_text("x")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "place" / "weights").read_text() == "x"
