@@ -35,7 +35,7 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(heads=some_heads)
 def test_gated_equals_cut(case: tuple[str, str], heads: set[int]) -> None:
     model = model_for(case)
@@ -56,7 +56,7 @@ def test_gated_equals_cut(case: tuple[str, str], heads: set[int]) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(first=some_heads, second=some_heads)
 def test_cutting_twice_equals_cutting_both(family: str, first: set[int], second: set[int]) -> None:
     twice = tiny(family)
