@@ -20,9 +20,9 @@ from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedM
 from headcount.tasks import TASKS, Classification
 from headcount.tasks.classification import Collator
 from headcount.tasks.classifier import load_classifier
-from headcount.tasks.labels import check_labels, label_numbers, sort_labels
 
 NLI = ("entailment", "neutral", "contradiction")
+SORTED = tuple(sorted(NLI))
 WORDS = (
     "red",
     "blue",
@@ -81,11 +81,6 @@ def test_load(task: Classification) -> None:
     assert (len(examples.train), len(examples.validation)) == (30, 15)
 
 
-def test_numerals_are_sorted_by_value() -> None:
-    assert sort_labels(["10", "9", "-1", "9"]) == ("-1", "9", "10")
-    assert sort_labels(["10", "9", "x"]) == ("10", "9", "x")
-
-
 def test_limits(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", ["a", "b"] * 20)
     validation = write(tmp_path / "validation.jsonl", ["a", "b"] * 5)
@@ -136,81 +131,6 @@ def test_one_label_is_nothing_to_learn(tmp_path: Path) -> None:
 def test_bad_settings(fields: dict[str, Any]) -> None:
     with pytest.raises(BadRecipe):
         Classification("train.tsv", "validation.tsv", **fields)
-
-
-def config_with(*names: str) -> BertConfig:
-    return BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
-
-
-SORTED = tuple(sorted(NLI))
-
-
-def test_labels_follow_the_model_when_the_names_are_the_same() -> None:
-    assert check_labels(config_with(*NLI), SORTED) == NLI
-    assert check_labels(config_with(*NLI), SORTED, given=NLI) == NLI
-    assert check_labels(config_with(*NLI), SORTED, stated=NLI) == NLI
-
-
-def test_a_model_without_names_takes_those_of_the_data() -> None:
-    assert check_labels(BertConfig(), SORTED) == SORTED
-    assert check_labels(BertConfig(), SORTED, stated=NLI) == NLI
-    assert check_labels(BertConfig(), SORTED, given=NLI, stated=SORTED) == NLI
-
-
-def test_numerals_need_names_in_order() -> None:
-    with pytest.raises(BadData, match="which number of the data is which name.*--labels entailment,neutral,contra"):
-        check_labels(config_with(*NLI), ("0", "1", "2"))
-    assert check_labels(config_with(*NLI), ("0", "1", "2"), given=NLI) == NLI
-    assert label_numbers(("0", "2"), NLI) == {"0": 0, "2": 2}
-    assert label_numbers(("1", "0"), ("1", "0")) == {"1": 0, "0": 1}
-    for found in (("0", "3"), ("-1", "0"), ("entailment", "0"), ("yes", "no")):
-        with pytest.raises(BadData, match="but the labels given are"):
-            label_numbers(found, NLI)
-
-
-def test_the_user_may_spell_otherwise_in_the_models_order() -> None:
-    shouted = config_with(*(name.upper() for name in NLI))
-    assert check_labels(shouted, SORTED, given=NLI) == NLI
-    german = ("Folgerung", "neutral", "Widerspruch")
-    assert check_labels(config_with(*NLI), tuple(sorted(german)), given=german) == german
-
-
-def test_data_need_not_hold_every_label_of_the_model() -> None:
-    assert check_labels(config_with(*NLI), SORTED[:2]) == NLI
-
-
-@pytest.mark.parametrize(
-    ("found", "given", "stated", "why"),
-    [
-        (
-            SORTED,
-            SORTED,
-            None,
-            "the names are the same, the order is not.*--labels entailment,neutral,contradiction",
-        ),
-        (
-            SORTED,
-            None,
-            SORTED,
-            "the names are the same, the order is not.*--labels entailment,neutral,contradiction",
-        ),
-        (("yes", "no"), None, None, "the names are not the same"),
-        (
-            tuple(n.title() for n in SORTED),
-            None,
-            None,
-            "in upper and lower case.*--labels Entailment,Neutral,Contra",
-        ),
-        (SORTED, None, tuple(n.title() for n in NLI), "upper and lower case only"),
-        (SORTED[:2], SORTED[:2], None, "the names are not the same"),
-    ],
-)
-def test_disagreement_shows_both_orders(found: Any, given: Any, stated: Any, why: str) -> None:
-    theirs = given or stated or found
-    with pytest.raises(BadData, match=why) as caught:
-        check_labels(config_with(*NLI), found, given, stated)
-    assert f"({', '.join(theirs)})" in str(caught.value)
-    assert f"({', '.join(NLI)})" in str(caught.value)
 
 
 def test_a_new_head_depends_on_the_seed_only(tiny_bert_dir: Path, task: Classification) -> None:
