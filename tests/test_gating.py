@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import headcount
-from families import FAMILIES, tiny
+from families import CLASSIFIERS, tiny
 from headcount.anatomy import head_map
 from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
@@ -37,7 +37,7 @@ def test_scale_heads_by_hand() -> None:
     assert scale_heads(x, torch.tensor([2.0, 0.0, -1.0]), 2).tolist() == [[0.0, 2.0, 0.0, 0.0, -4.0, -5.0]]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CLASSIFIERS)
 def test_gate_gradients_equal_finite_differences(family: str) -> None:
     model = tiny(family).double()
     inputs = random_inputs(model)
@@ -140,7 +140,7 @@ def test_noise_depends_on_seed_and_draw_alone() -> None:
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CLASSIFIERS)
 def test_detaching_leaves_no_trace(family: str) -> None:
     model = tiny(family)
     keys, inputs = list(model.state_dict()), random_inputs(model)

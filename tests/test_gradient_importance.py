@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from families import FAMILIES, tiny
+from families import CLASSIFIERS, tiny
 from headcount.anatomy import ANATOMY, Row, head_map
 from headcount.anatomy.probe import random_inputs
-from headcount.anatomy.projections import Separate
+from headcount.anatomy.projections import separate
 from headcount.errors import BadData, BadRecipe
 from headcount.gating import gated
 from headcount.heads import Head
@@ -60,7 +60,7 @@ BY_HAND = {
 @pytest.mark.parametrize(("reduction", "signed"), BY_HAND)
 @pytest.mark.parametrize("layer_norm", [True, False])
 def test_two_heads_by_hand(reduction: str, signed: bool, layer_norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Row(inputs=Separate("q", "k", "v"), output="o", heads=("num_attention_heads",))
+    row = Row(separate("q", "k", "v"), "o", {"num_attention_heads": "heads"}, "attention_head_size")
     monkeypatch.setitem(ANATOMY, "ToyAttention", row)
     model = Toy()
     measure = GradientImportance(reduction, signed, layer_norm)
@@ -69,7 +69,7 @@ def test_two_heads_by_hand(reduction: str, signed: bool, layer_norm: bool, monke
     assert scores.tolist() == pytest.approx((expected / expected.norm() if layer_norm else expected).tolist())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CLASSIFIERS)
 def test_against_finite_differences(family: str) -> None:
     """|dL/dgate| of every example, with a head that is out already, and a batch cut in two uneven parts."""
     model = tiny(family).double()

@@ -5,23 +5,28 @@ Importing it also teaches transformers to load pruned models: see `headcount.che
 
 from headcount import checkpoint as _checkpoint  # registers the loader
 from headcount.anatomy import head_map, present
+from headcount.budget import Budget
 from headcount.errors import (
     BadData,
     BadRecipe,
     CorruptCheckpoint,
+    ExportFailed,
     PruningError,
     SurgeryFailed,
     UnsupportedModel,
 )
+from headcount.export import Exported, export_model
 from headcount.gating import Gates, attach, detach, masked
-from headcount.heads import Budget, Head, HeadMap, Site, Subset
+from headcount.heads import Head, HeadMap, Site, Subset
 from headcount.importance import GradientImportance
 from headcount.measure import compare, fast_matmul
 from headcount.methods import METHODS
+from headcount.plan import Plan
 from headcount.recipe import Recipe
 from headcount.records import Record
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.run import run_recipe
+from headcount.runtimes import open_model
 from headcount.surgery import remove_heads
 from headcount.training import TrainingSettings
 
@@ -31,12 +36,15 @@ __all__ = [
     "BadRecipe",
     "Budget",
     "CorruptCheckpoint",
+    "ExportFailed",
+    "Exported",
     "Gates",
     "GradientImportance",
     "GumbelTopK",
     "Head",
     "HeadMap",
     "LogLinear",
+    "Plan",
     "PruningError",
     "Recipe",
     "Record",
@@ -48,9 +56,11 @@ __all__ = [
     "attach",
     "compare",
     "detach",
+    "export_model",
     "fast_matmul",
     "head_map",
     "masked",
+    "open_model",
     "present",
     "remove_heads",
     "run_recipe",

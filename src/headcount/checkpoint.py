@@ -7,9 +7,10 @@ model. Directories that transformers 4 wrote with `pruned_heads` in their config
 """
 
 import json
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -17,6 +18,8 @@ import transformers.modeling_utils as modeling_utils
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -29,6 +32,9 @@ LEGACY_NAME = f"{METHOD_NAME}-transformers-4"
 
 Sites = Mapping[str, Mapping[str, Any]]
 """Site name -> {"heads": heads it was built with, "kept": those it kept}."""
+
+Recorded = TypeVar("Recorded")
+"""Whatever is recorded under the name of a site or a parameter."""
 
 
 @register_quantization_config(METHOD_NAME)
@@ -57,7 +63,7 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
             CorruptCheckpoint: The structure makes no sense, or is not that of this model.
         """
         file = _config_file(model)
-        sites = _match_names(model, _checked(self, file), file)
+        sites = match_names(model, checked_sites(self, file), file)
         live = {each.site.name: each for each in survey(model)}
         for name, site in sites.items():
             if site["heads"] != live[name].site.heads:
@@ -70,23 +76,37 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
 
 @register_quantizer(LEGACY_NAME)
 @register_quantizer(METHOD_NAME)
-class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
+class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
     """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        self.quantization_config.cut(model)
-        _check_shapes(model, kwargs.get("checkpoint_files"))
+        self.cut_skeleton(model, self.quantization_config, kwargs.get("checkpoint_files"))
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
-        # The weights are plain: without these flags Trainer, PEFT, .half() and .to() treat the model as any other.
+        self.leave_no_flags(model)
+        record_structure(model)
+        return model
+
+    def cut_skeleton(self, model: Any, structure: Any, files: list[str] | None) -> None:
+        """Cut a model without weights to a structure, and make sure that the weight files fit it.
+
+        Raises:
+            CorruptCheckpoint: The structure makes no sense, or contradicts the model or the weights.
+        """
+        structure.cut(model)
+        _check_shapes(model, files)
+
+    def leave_no_flags(self, model: Any) -> None:
+        """Take off what marks a model as quantized.
+
+        Its weights are plain: without the flags Trainer, PEFT, .half() and .to() treat the model as any other.
+        """
         self.remove_quantization_config(model)
         for module in model.modules():
             if hasattr(module, "config") and hasattr(module.config, "_is_quantized"):
                 del module.config._is_quantized
         if hasattr(model.config, "pruned_heads"):
             del model.config.pruned_heads  # transformers 4's record; ours replaces it
-        record_structure(model)
-        return model
 
     def is_serializable(self) -> bool:
         return True
@@ -96,7 +116,7 @@ class _PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is 
         return True
 
 
-def _checked(config: Any, file: str) -> Sites:
+def checked_sites(config: Any, file: str) -> Sites:
     """The recorded sites, if the record makes sense.
 
     Raises:
@@ -125,14 +145,18 @@ def _checked(config: Any, file: str) -> Sites:
     return sites
 
 
-def _match_names(model: Any, sites: Sites, file: str) -> Sites:
-    """The sites under the names they have in this model, which may hold the saved model, or be a part of it."""
+def match_names(model: Any, sites: Mapping[str, Recorded], file: str) -> dict[str, Recorded]:
+    """What is recorded of sites, under the names that they have in this model.
+
+    The model may hold the recorded one, or be a part of it: what is recorded of sites it does not have is left out.
+
+    Raises:
+        CorruptCheckpoint: The model has a site of which nothing is recorded.
+    """
     here = [each.site.name for each in survey(model)]
-    prefix = f"{model.base_model_prefix}."
-    for rename in (str, lambda name: prefix + name, lambda name: name.removeprefix(prefix)):
-        renamed = {rename(name): site for name, site in sites.items()}
-        if set(renamed) == set(here):
-            return renamed
+    for names in renamed(model, sites):
+        if set(here) <= set(names):
+            return {name: names[name] for name in here}
     strange, missing = sorted(set(sites) - set(here)), sorted(set(here) - set(sites))
     raise CorruptCheckpoint(
         f"{file}: the recorded sites are not those of {type(model).__name__}. "
@@ -140,19 +164,27 @@ def _match_names(model: Any, sites: Sites, file: str) -> Sites:
     )
 
 
+def renamed(model: Any, recorded: Mapping[str, Recorded]) -> Iterator[dict[str, Recorded]]:
+    """What stands under names of a checkpoint, under names of this model: all ways that transformers tries on weights.
+
+    A checkpoint has the model's own names, or those of a part of it, or of a model it is part of; some parts (CLIP's
+    towers) lose the name of their place.
+    """
+    prefix = f"{model.base_model_prefix}."
+    moves = [move for move in get_model_conversion_mapping(model) if isinstance(move, WeightRenaming)]
+    for rename in (str, lambda n: prefix + n, lambda n: n.removeprefix(prefix), lambda n: apply_renamings(n, moves)):
+        yield {rename(name): value for name, value in recorded.items()}
+
+
 def _check_shapes(model: Any, files: list[str] | None) -> None:
     """Compare the cut skeleton with the shapes in the weight files, and name the first site that contradicts."""
-    prefix = f"{model.base_model_prefix}."
     for file in files or ():
         if not str(file).endswith(".safetensors"):
             continue
-        shapes = _shapes(str(file))
+        shapes = ChainMap(*renamed(model, _shapes(str(file))))
         for live in survey(model):
             for name, expected in _expected(live).items():
-                found = next(
-                    (shapes[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in shapes),
-                    expected,
-                )
+                found = shapes.get(name, expected)
                 if found != expected:
                     raise CorruptCheckpoint(
                         f"{file}: site '{live.site.name}' should keep {len(live.kept)} heads of {live.site.head_size} "
@@ -176,13 +208,15 @@ def _config_file(model: Any) -> str:
     return f"{model.config._name_or_path or 'the configuration'}/config.json"
 
 
-def _with_legacy(get_hf_quantizer: Any) -> Any:
-    """Let a configuration of transformers 4 with `pruned_heads` take the same way as one of ours."""
+def _with_structures(get_hf_quantizer: Any) -> Any:
+    """Let what transformers 4 recorded take the same way as our structure, and let a plan go onto either."""
 
     def get(config: Any, quantization_config: Any, *args: Any, **kwargs: Any) -> Any:
-        pruned = getattr(config, "pruned_heads", None)
-        if pruned and quantization_config is None and getattr(config, "quantization_config", None) is None:
-            config.quantization_config = _Legacy(pruned).to_dict()
+        structure = _recorded(config)
+        if structure is not None and hasattr(quantization_config, "onto"):  # a Plan; plan.py imports this file
+            quantization_config, config.quantization_config = quantization_config.onto(structure), None
+        elif isinstance(structure, _Legacy) and quantization_config is None:
+            config.quantization_config = structure.to_dict()
         return get_hf_quantizer(config, quantization_config, *args, **kwargs)
 
     return get
@@ -216,8 +250,9 @@ class _Legacy(QuantizationConfigMixin):  # type: ignore[misc]
 
 
 # transformers asks this function whether a configuration needs a quantizer. Its answer is changed only for
-# configurations that carry `pruned_heads`, which transformers 5 itself cannot load.
-modeling_utils.get_hf_quantizer = _with_legacy(modeling_utils.get_hf_quantizer)
+# configurations that carry `pruned_heads`, which transformers 5 itself cannot load, and for a plan that is to be
+# applied to a pruned model, where it would refuse two configurations.
+modeling_utils.get_hf_quantizer = _with_structures(modeling_utils.get_hf_quantizer)
 
 
 def skeleton(source: str | Path) -> Any:

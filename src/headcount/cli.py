@@ -88,6 +88,10 @@ def prune(
         list[str] | None, typer.Option("--set", help="A hyper-parameter of the method: name=value.")
     ] = None,
     sites: Annotated[str | None, typer.Option(help="Budget over one kind: encoder, decoder or cross.")] = None,
+    unit: Annotated[
+        str,
+        typer.Option(help="Grouped-query attention loses whole groups, or a query head of each: group, query."),
+    ] = "group",
     text: Text = None,
     label: Label = None,
     labels: Labels = None,
@@ -120,6 +124,7 @@ def prune(
         method=method,
         keep=None if keep is None else _budget(keep, sites),
         sites=sites,
+        unit=unit,
         options=_options(option or []),
         data=_data(train, validation, text, label, labels, max_length, skip_unlabelled)
         | {"train_limit": train_limit, "validation_limit": validation_limit},
@@ -186,8 +191,8 @@ def evaluate(
 
 @app.command()
 def bench(
-    first: Annotated[str, typer.Argument(help="The model the others are compared with.")],
-    others: Annotated[list[str], typer.Argument(help="Models to compare with it.")],
+    first: Annotated[str, typer.Argument(help="The model the others are compared with; an export, perhaps.")],
+    others: Annotated[list[str], typer.Argument(help="Models and exports to compare with it.")],
     batch_size: Annotated[int, typer.Option(help="Sequences in the batch.")] = 8,
     length: Annotated[int, typer.Option(help="Tokens in each sequence.")] = 128,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -197,31 +202,90 @@ def bench(
     json_: Json = False,
 ) -> None:
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
-    from headcount.checkpoint import load
-    from headcount.measure import compare
+    from headcount.measure import compare, distinct
+    from headcount.runtimes import open_model
 
     _set_up(threads, fast_matmul)
+    sources = [first, *others]
     comparison = compare(
-        {name: load(name) for name in (first, *others)},
+        {name: open_model(source, threads) for name, source in zip(distinct(sources), sources, strict=True)},
         batch_size=batch_size, length=length, threads=threads, rounds=rounds, warmup=warmup,
     )  # fmt: skip
     if json_:
         return _print_json(comparison.to_json())
-    table = Table("model", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB", "GFLOPs")
+    table = Table(
+        "model", "runtime", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB", "GFLOPs"
+    )  # fmt: skip
     for t in comparison.timings:
         table.add_row(
             t.name,
+            t.runtime,
             f"{t.milliseconds:.1f}",
             f"{t.speedup:.3f}",
             f"{t.speedup_low:.3f}–{t.speedup_high:.3f}",
-            f"{t.predicted_speedup:.3f}",
-            f"{t.share_of_prediction:.1%}",
-            f"{t.size.parameters:,}",
+            _known(t.predicted_speedup, ".3f"),
+            _known(t.share_of_prediction, ".1%"),
+            _known(t.size.parameters, ","),
             f"{t.size.bytes / 1e6:.1f}",
-            f"{t.flops / 1e9:.2f}",
+            _known(None if t.flops is None else t.flops / 1e9, ".2f"),
         )
     _console().print(table)
     _console().print(comparison.signature, soft_wrap=True)
+
+
+@app.command()
+def plan(
+    pruned: Annotated[str, typer.Argument(help="Directory of a pruned model whose weights did not change.")],
+    base: Annotated[str, typer.Option(help="The model its heads were removed from: a directory, or a Hub name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("plan.json"),
+    json_: Json = False,
+) -> None:
+    """Write which heads a pruned model kept as a few KB that cut its base at load; verify that they carry it."""
+    from headcount.plan import extract_plan
+
+    _set_up(None, False)
+    extracted = extract_plan(pruned, base)
+    extracted.save(output)
+    _wrote(output, extracted.subset, {"bytes": output.stat().st_size}, json_)
+
+
+@app.command()
+def apply(
+    base: Model,
+    plan: Annotated[Path, typer.Argument(help="The plan that headcount plan wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    json_: Json = False,
+) -> None:
+    """Cut a base model by a plan, and write an ordinary pruned directory."""
+    from headcount.plan import apply_plan
+
+    _set_up(None, False)
+    _wrote(output, apply_plan(base, plan, output), {}, json_)
+
+
+@app.command()
+def export(
+    model: Model,
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or ctranslate2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Write a model in another runtime's format, and check that it computes the same there."""
+    from headcount.export import export_model
+
+    _set_up(threads, False)
+    exported = export_model(model, output, to)
+    if json_:
+        return _print_json(exported.to_json())
+    table = Table("file", "MB")
+    for name, size in exported.files.items():
+        table.add_row(name, f"{size / 1e6:.2f}")
+    _console().print(table)
+    for line in (f"{exported.format}: takes {', '.join(exported.inputs)}; gives {', '.join(exported.outputs)}",
+                 f"difference from PyTorch: {exported.difference:.1e} of the largest output, over {exported.checked}",
+                 *exported.notes):  # fmt: skip
+        _console().print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -245,7 +309,7 @@ def demo(
 
 
 def _budget(keep: str, sites: str | None) -> int | float:
-    from headcount.heads import Budget
+    from headcount.budget import Budget
 
     return Budget.parse(keep, sites).keep
 
@@ -299,13 +363,30 @@ def _set_up(threads: int | None, fast: bool) -> None:
     _say(f"matrix products: {mode.why}")
 
 
+def _wrote(output: Path, subset: Any, more: dict[str, Any], json_: bool) -> None:
+    if json_:
+        data = {"output": str(output), "heads": len(subset.head_map), "kept": len(subset), "text": str(subset), **more}
+        return _print_json(data)
+    sizes = "".join(f" ({value:,} {name})" for name, value in more.items())
+    _console().print(
+        f"Wrote {output}{sizes}: {len(subset)} of {len(subset.head_map)} heads; per layer: {subset}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _say(line: str) -> None:
     Console(stderr=True).print(line, style="dim", highlight=False, soft_wrap=True)
 
 
+def _known(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
 def _console() -> Console:
     # Piped, a table is as wide as it needs to be: a cut-off line is of no use to a script or a log.
-    return Console(width=None if sys.stdout.isatty() else 200)
+    # Paths, labels and signatures are shown as they are: ":train:" is no picture of a train, "[a]" no style.
+    return Console(width=None if sys.stdout.isatty() else 200, emoji=False, markup=False)
 
 
 def _print_json(data: Any) -> None:

@@ -23,3 +23,7 @@ class CorruptCheckpoint(PruningError):
 
 class SurgeryFailed(PruningError):
     """The cut model did not compute what the gated model computes; the model was put back as it was."""
+
+
+class ExportFailed(PruningError):
+    """An exported graph that could not be made, or does not compute what the model computes; nothing was written."""

@@ -14,8 +14,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite, present, survey
+from headcount.budget import Budget, top, units_of
 from headcount.errors import BadRecipe
-from headcount.heads import Budget, Head, Subset
+from headcount.heads import Head, Subset
 
 GATES_NAME = "headcount_gates"
 """The name under which gates are registered on a model."""
@@ -107,15 +108,30 @@ class Gates(nn.Module):
     their own (`step`), so that the model's optimiser, weight decay, gradient clipping, parameter groups, data type and
     sharding never touch them, whoever writes the training loop. They live on the CPU in float64, and they travel in
     the model's `state_dict` with the moments of Adam and the counters. Noise depends on the seed and the number of the
-    draw alone: equal on all ranks, and equal again after a resume.
+    draw alone: equal on all ranks, and equal again after a resume. Under grouped-query attention heads that are
+    removed together share a score and a gate.
     """
 
-    def __init__(self, relaxation: Relaxation, candidates: Subset, present: Subset, keep: int, seed: int) -> None:
+    def __init__(
+        self, relaxation: Relaxation, candidates: Subset, present: Subset, keep: int, unit: str, seed: int
+    ) -> None:
         super().__init__()
-        self.relaxation, self.candidates, self.keep, self.seed = relaxation, candidates, keep, seed
+        self.relaxation, self.candidates, self.unit, self.seed = relaxation, candidates, unit, seed
+        self.units = units_of(candidates, unit)
+        sizes = {len(heads) for heads in self.units}
+        if len(sizes) > 1:
+            raise BadRecipe(
+                f"Gates are learned for units of one size, but heads of this model go together in {sorted(sizes)}. "
+                f"Give a budget over one kind of site: {', '.join(sorted({s.kind for s in present.head_map.sites}))}."
+            )
+        size = max(sizes, default=1)
+        self.keep_heads, self.keep = keep, keep // size
+        # _of_head[i]: the unit that the i-th candidate is in.
+        unit_of = {index: number for number, heads in enumerate(self.units) for index in heads}
+        self._of_head = [unit_of[index] for index in candidates.indices]
         self.always = present - candidates
-        self.scores = relaxation.initial_scores(len(candidates), self._generator(-1))
-        self.moments = torch.zeros(2, len(candidates), dtype=torch.float64)
+        self.scores = relaxation.initial_scores(len(self.units), self._generator(-1))
+        self.moments = torch.zeros(2, len(self.units), dtype=torch.float64)
         self.steps = self.draws = self.dropped = 0
         self._leaves: list[Tensor] = []
         self._drawn: Tensor | None = None  # this forward pass's gates, over the flat index of all heads
@@ -123,7 +139,7 @@ class Gates(nn.Module):
 
     def subset(self) -> Subset:
         """The subset as of now: the top K of the scores, never a threshold on gates; and all heads out of scope."""
-        return self.candidates.top(self.scores.tolist(), self.keep) | self.always
+        return top(self.candidates, self.scores[self._of_head].tolist(), self.keep_heads, self.unit) | self.always
 
     def penalty(self) -> Float64[Tensor, ""]:
         """What the relaxation adds to the loss of the forward pass just made. On the CPU, in float64."""
@@ -184,7 +200,7 @@ class Gates(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take up what `get_extra_state` gave."""
-        heads = len(self.candidates)
+        heads = len(self.units)
         if state.shape != (3 + 3 * heads,):
             raise BadRecipe(
                 f"Saved gates are for another number of heads: got {state.shape[0]} values for {heads} heads."
@@ -209,7 +225,8 @@ class Gates(nn.Module):
         if torch.is_grad_enabled():
             self._leaves.append(leaf)
         everywhere = torch.ones(len(self.candidates.head_map), dtype=torch.float64)
-        self._drawn = everywhere.index_copy(0, torch.tensor(self.candidates.indices, dtype=torch.long), gates)
+        where = torch.tensor(self.candidates.indices, dtype=torch.long)
+        self._drawn = everywhere.index_copy(0, where, gates[self._of_head])
 
     def _attach(self, model: nn.Module) -> None:
         there = [live for live in survey(model) if live.kept]
@@ -235,13 +252,16 @@ class Gates(nn.Module):
         self._handles = []
 
 
-def attach(model: nn.Module, relaxation: Relaxation, *, sites: str | None = None, seed: int = 0) -> Gates:
+def attach(
+    model: nn.Module, relaxation: Relaxation, *, sites: str | None = None, unit: str = "group", seed: int = 0
+) -> Gates:
     """Put trainable gates on a model's heads; they are registered on it as `headcount_gates`.
 
     Args:
         model: A model with known attention. Its parameters are left alone.
         relaxation: For example `GumbelTopK(keep=12)`.
         sites: The kind of attention the budget is over; None: all.
+        unit: What shares a gate under grouped-query attention; see `Budget`.
         seed: Of the initial scores and the noise.
 
     Gradient checkpointing must be the non-reentrant kind (`use_reentrant=False`): all layers share one draw.
@@ -253,8 +273,8 @@ def attach(model: nn.Module, relaxation: Relaxation, *, sites: str | None = None
     if getattr(model, GATES_NAME, None) is not None:
         raise BadRecipe("This model already has gates. Take them off first: headcount.detach(model).")
     there = present(model)
-    candidates, keep = Budget(relaxation.keep, sites).resolve(there)
-    gates = Gates(relaxation, candidates, there, keep, seed)
+    candidates, keep = Budget(relaxation.keep, sites, unit).resolve(there)
+    gates = Gates(relaxation, candidates, there, keep, unit, seed)
     gates._attach(model)
     model.add_module(GATES_NAME, gates)
     return gates

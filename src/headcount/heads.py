@@ -1,7 +1,7 @@
-"""The values everything else speaks in: sites, heads, the head map, subsets and budgets. Plain Python, no torch."""
+"""The values everything else speaks in: sites, heads, the head map and subsets. Plain Python, no torch."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -48,6 +48,11 @@ class Site:
             raise ValueError(
                 f"Site '{self.name}' cannot share {self.kv_heads} key/value heads among {self.heads} heads."
             )
+
+    @property
+    def group(self) -> int:
+        """How many heads share a key/value head: heads `j * group` to `(j + 1) * group - 1` share the j-th."""
+        return self.heads // self.kv_heads
 
 
 @dataclass(frozen=True)
@@ -208,80 +213,3 @@ class Subset:
         """The subset that `dumps` wrote."""
         data = json.loads(text)
         return HeadMap.from_json(data["sites"]).subset(data["kept"])
-
-    def top(self, scores: Sequence[float], keep: int) -> "Subset":
-        """The `keep` heads of this subset with the highest scores. Exact: ties go to the head that comes first.
-
-        Args:
-            scores: One number for each head of this subset, in flat order.
-            keep: How many to keep, 0 to the size of this subset.
-        """
-        if len(scores) != len(self):
-            raise ValueError(f"Got {len(scores)} scores for {len(self)} heads.")
-        if not 0 <= keep <= len(self):
-            raise BadRecipe(f"Cannot keep {keep} of {len(self)} heads. Give a number from 0 to {len(self)}.")
-        ranked = sorted(range(len(self)), key=lambda i: (-scores[i], i))
-        return self._with(self.indices[i] for i in ranked[:keep])
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many heads to keep: exactly `keep` of them, or that share of them.
-
-    Attributes:
-        keep: A whole number of heads, or a float in [0, 1]: a fraction of the heads that the budget is over.
-        sites: The kind of attention the budget is over; heads of other kinds all stay. None: all heads.
-    """
-
-    keep: int | float
-    sites: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.keep, bool) or not isinstance(self.keep, int | float):
-            raise BadRecipe(f"A budget is a number of heads or a fraction, got {self.keep!r}.")
-        if isinstance(self.keep, float) and not 0 <= self.keep <= 1:
-            raise BadRecipe(
-                f"Cannot keep the fraction {self.keep} of the heads. Give a fraction in [0, 1] or a number."
-            )
-        if self.sites is not None and self.sites not in KINDS:
-            raise BadRecipe(f"Got a budget over '{self.sites}'. Valid kinds: {', '.join(KINDS)}.")
-
-    @classmethod
-    def parse(cls, text: str, sites: str | None = None) -> "Budget":
-        """The budget a person typed: `12`, `0.25` or `25%`."""
-        try:
-            if text.endswith("%"):
-                return cls(float(text[:-1]) / 100, sites)
-            return cls(float(text) if any(mark in text for mark in ".eE") else int(text), sites)
-        except ValueError:
-            raise BadRecipe(
-                f"Cannot read the budget '{text}'. Give a number of heads (12) or a share (0.25, 25%)."
-            ) from None
-
-    def resolve(self, present: Subset) -> tuple[Subset, int]:
-        """The heads that compete, and how many of them to keep, for a model that has the heads `present`.
-
-        A fraction counts all heads the model was built with, so that pruning twice to one half is pruning to one half.
-
-        Raises:
-            BadRecipe: The model has no head of that kind, or fewer heads than are to be kept.
-        """
-        scope = present.head_map.all if self.sites is None else present.head_map.of_kind(self.sites)
-        candidates = present & scope
-        where = "" if self.sites is None else f"{self.sites} "
-        if not scope:
-            raise BadRecipe(f"This model has no {where}heads. It has: {', '.join(_kinds_of(present.head_map))}.")
-        keep = self.keep if isinstance(self.keep, int) else round(self.keep * len(scope))
-        if not 0 <= keep <= len(candidates):
-            gone = (
-                "" if len(candidates) == len(scope) else f" ({len(scope) - len(candidates)} of {len(scope)} are gone)"
-            )
-            raise BadRecipe(
-                f"Cannot keep {keep} of {len(candidates)} {where}heads{gone}. "
-                f"Give a number from 0 to {len(candidates)}, or a fraction in [0, 1]."
-            )
-        return candidates, keep
-
-
-def _kinds_of(head_map: HeadMap) -> list[str]:
-    return [kind for kind in KINDS if any(site.kind == kind for site in head_map.sites)]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePath
 from typing import Any
 
+from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Budget
 from headcount.methods import method
 from headcount.records import signature
 from headcount.tasks import TASKS
@@ -24,6 +24,7 @@ class Recipe:
         data: The fields of the task: files, columns, limits.
         task: A name in `TASKS`.
         sites: The kind of attention that the budget is over. None: all.
+        unit: What is removed at a time under grouped-query attention: `group` or `query`; see `Budget`.
         options: The method's hyper-parameters that are not the paper's.
         training: How to train.
         seed: Of everything random.
@@ -35,6 +36,7 @@ class Recipe:
     data: Mapping[str, Any]
     task: str = "classification"
     sites: str | None = None
+    unit: str = "group"
     options: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
@@ -61,7 +63,7 @@ class Recipe:
     @property
     def budget(self) -> Budget:
         """The budget; for `unpruned`, all heads."""
-        return Budget(1.0 if self.keep is None else self.keep, self.sites)
+        return Budget(1.0 if self.keep is None else self.keep, self.sites, self.unit)
 
     def signature(self, kept: int, heads: int, examples: int) -> str:
         """How a number of this run was made, in one line.
@@ -78,6 +80,7 @@ class Recipe:
                 "method": self.method + (f"({options})" if options else ""),
                 "keep": f"{kept}/{heads}",
                 "sites": self.sites,
+                "unit": None if self.unit == "group" else self.unit,
                 "task": self.task,
                 "model": "/".join(PurePath(self.model).parts[-2:]),
                 "train": f"{_short(str(self.data['train']))}:{examples}",

@@ -5,7 +5,6 @@ heads keeps the bias of its output projection, and nothing else changes.
 """
 
 import copy
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite, present, survey
+from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.probe import evaluating, random_inputs
-from headcount.anatomy.projections import BiasOnly, empty_like_heads, keep_columns
+from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
 from headcount.errors import BadRecipe, SurgeryFailed
 from headcount.gating import detach, masked
 from headcount.heads import HeadMap, Subset
@@ -58,7 +58,7 @@ def remove_heads(
     detach(model)  # the hard subset that attached gates apply in evaluation would be applied twice
     inputs = (random_inputs(model) if example is None else dict(example)) if check else None
     with masked(model, subset):
-        expected = None if inputs is None else outputs(model, inputs)
+        expected = None if inputs is None else _everything(model, inputs)
     before = _snapshot(model)
     try:
         for live in survey(model):
@@ -66,7 +66,8 @@ def remove_heads(
         if len(subset) < len(subset.head_map):
             record_structure(model)
         if inputs is not None and expected is not None:
-            _compare(expected, outputs(model, inputs))
+            for what, tensor in _everything(model, inputs).items():
+                _compare(what, expected[what], tensor)
     except BaseException:
         _restore(before)
         raise
@@ -74,23 +75,50 @@ def remove_heads(
 
 
 def cut(live: LiveSite, kept: list[int]) -> None:
-    """Keep these heads of one site, in the original numbering; works on the meta device too."""
+    """Keep these heads of one site, in the original numbering; works on the meta device too.
+
+    Raises:
+        BadRecipe: Under grouped-query attention, key/value heads would be left with unequal numbers of heads.
+    """
     if kept == live.kept:
         return
-    positions = [live.kept.index(head) for head in kept]
-    live.row.inputs.cut(live.core, positions, live.site.head_size)
-    keep_columns(live.output, positions, live.site.head_size)
-    for name in live.row.heads:
-        setattr(live.core, name, len(kept))
-    for name in live.row.widths:
-        setattr(live.core, name, len(kept) * live.site.head_size)
-    if live.row.per_head_argument is not None and not hasattr(live.core, "headcount_kept"):
-        narrow = functools.partial(_narrow_per_head_argument, live.row.per_head_argument)
-        live.core.register_forward_pre_hook(narrow, with_kwargs=True)
-    live.core.headcount_heads, live.core.headcount_kept = live.site.heads, list(kept)  # type: ignore[assignment]
+    site, core = live.site, live.core
+    kv_before, kv_after = live.kv_heads_of(live.kept), live.kv_heads_of(kept)
+    group = _even_group(live, kept, kv_after)
+    positions = Positions(
+        [live.kept.index(head) for head in kept],
+        [kv_before.index(kv_head) for kv_head in kv_after],
+        len(live.kept),
+        len(kv_before),
+    )
+    live.row.layout(core).cut(core, positions, site.head_size)
+    keep_inputs(live.output, positions.heads, site.head_size)
+    quantities = {"heads": len(kept), "kv_heads": len(kv_after), "group": group, "width": len(kept) * site.head_size}
+    _rewrite(core, {name: quantities[quantity] for name, quantity in live.row.rewrite.items()})
+    core.headcount_site = (site.heads, site.kv_heads, list(kept))  # type: ignore[assignment]
     if not kept:
         live.attention.set_submodule(live.row.output, BiasOnly(live.output))
-        live.core.forward = functools.partial(_no_heads, live.core, live.row.output_in_core, live.site.kind)
+    adapt_forward(live, kept)
+
+
+def _even_group(live: LiveSite, kept: list[int], kv_heads: list[int]) -> int:
+    """The number of heads that each key/value head is left with; attention kernels know only equal numbers."""
+    sizes = [sum(head // live.site.group == kv_head for head in kept) for kv_head in kv_heads]
+    if len(set(sizes)) > 1:
+        raise BadRecipe(
+            f"Site '{live.site.name}' has groups of {live.site.group} heads that share a key/value head; keeping heads "
+            f"{kept} would leave {sizes} heads to key/value heads {kv_heads}. Keep whole groups, or as many in each."
+        )
+    return sizes[0] if sizes else live.site.group
+
+
+def _rewrite(core: Any, values: Mapping[str, int]) -> None:
+    own = {name.removeprefix("config."): value for name, value in values.items() if name.startswith("config.")}
+    if own:
+        core.config = ConfigView(getattr(core.config, "headcount_config", core.config), own)
+    for name, value in values.items():
+        if not name.startswith("config."):
+            setattr(core, name, value)
 
 
 def structure(model: nn.Module) -> dict[str, Any]:
@@ -102,18 +130,51 @@ def structure(model: nn.Module) -> dict[str, Any]:
 def record_structure(model: nn.Module) -> None:
     """Write the structure into the model's configuration, where `save_pretrained` finds it.
 
+    Static caches are told to take their shape from the keys, layer by layer, not from the configuration.
+
     The place is `quantization_config`: the one extension point at which transformers lets a library prepare a model
     before its weights are loaded.
     """
     config: Any = model.config
     config.quantization_config = structure(model)
+    if hasattr(model, "_get_static_cache_init_shape"):
+        model._get_static_cache_init_shape = _no_common_shape  # type: ignore[assignment]
+
+
+def _no_common_shape() -> None:
+    """Layers differ in their key/value heads: there is no one shape to build a static cache in beforehand."""
 
 
 def outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The model's first output (logits, or the last hidden state) in evaluation mode, without gradients."""
+    """What the model computes of these inputs in evaluation mode, without gradients.
+
+    All floating-point outputs (logits, hidden state, embeddings) side by side, flattened.
+    """
     with evaluating([model]), torch.no_grad():
-        result: Tensor = model(**inputs)[0]
-        return result
+        result: Any = model(**inputs)
+    values = result.values() if isinstance(result, Mapping) else result
+    found = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+    return torch.cat([value.flatten() for value in found])
+
+
+def generated(model: Any, inputs: Mapping[str, Tensor], steps: int = 2) -> Tensor:
+    """The logits of so many greedy steps of `generate`, with its cache. Shape: (batch, step, vocabulary)."""
+    own = {name: value for name, value in inputs.items() if name != "decoder_input_ids"}
+    with evaluating([model]), torch.no_grad():
+        result: Any = model.generate(
+            **own, max_new_tokens=steps, min_new_tokens=steps, do_sample=False, num_beams=1,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+    return torch.stack(result.logits, dim=1)
+
+
+def _everything(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What gated and cut model must agree on."""
+    found = {"outputs": outputs(model, inputs)}
+    if hasattr(model, "can_generate") and model.can_generate():
+        # The second step reads the cache: its length is where a site without heads in the first layer would show.
+        found["outputs while generating"] = generated(model, inputs)
+    return found
 
 
 def _from_mapping(here: Subset, keep: Mapping[str, Iterable[int]]) -> Subset:
@@ -127,42 +188,13 @@ def _from_mapping(here: Subset, keep: Mapping[str, Iterable[int]]) -> Subset:
         raise BadRecipe(str(error)) from None
 
 
-def _narrow_per_head_argument(
-    where: tuple[int, str], core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Keep the kept heads of an argument that was made for all heads of the unpruned model."""
-    position, name = where
-    kept: Any = core.headcount_kept
-    if name in kwargs and kwargs[name] is not None:
-        kwargs = {**kwargs, name: kwargs[name][:, kept]}
-    elif len(args) > position and args[position] is not None:
-        args = (*args[:position], args[position][:, kept], *args[position + 1 :])
-    return args, kwargs
-
-
-def _no_heads(
-    core: nn.Module, output: str | None, kind: str, hidden_states: Tensor, *args: Any, **kwargs: Any
-) -> tuple[Tensor, None]:
-    """The forward pass of a site without heads: nothing to attend with, only the output projection's bias.
-
-    A decoder's cache still has to learn that tokens went by: transformers asks the first layer for the length.
-    """
-    cache = kwargs.get("past_key_values")
-    if cache is not None and kind == "decoder":
-        cache = getattr(cache, "self_attention_cache", cache)
-        blank = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
-        cache.update(blank, blank, core.layer_idx)
-    nothing = empty_like_heads(hidden_states)
-    return (nothing if output is None else core.get_submodule(output)(nothing)), None
-
-
-def _compare(gated: Tensor, cut: Tensor) -> None:
+def _compare(what: str, gated: Tensor, cut: Tensor) -> None:
     scale = max(1.0, float(gated.abs().max())) if gated.numel() else 1.0
     difference = float((gated - cut).abs().max()) / scale if gated.numel() else 0.0
     allowed = TOLERANCE.get(gated.dtype, 1e-5)
     if not difference <= allowed:
         raise SurgeryFailed(
-            f"After cutting, the model's outputs differ from the gated model's by {difference:.1e}; allowed for "
+            f"After cutting, the model's {what} differ from the gated model's by {difference:.1e}; allowed for "
             f"{gated.dtype} is {allowed:.0e}. The model was put back as it was. If its attention was modified, "
             "headcount's table does not describe it; please report the model's class."
         )

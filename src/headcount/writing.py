@@ -17,6 +17,7 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+        Path(aside).chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)

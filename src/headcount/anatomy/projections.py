@@ -5,25 +5,31 @@ count the heads that are there now; lists of numbers, because an index tensor ma
 meta device indexes nothing.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from headcount.errors import UnsupportedModel
+
+Projection: TypeAlias = nn.Linear | Conv1D
+"""A linear layer; transformers' Conv1D is one with its weight transposed, (in, out)."""
 
 
 class BiasOnly(nn.Linear):
     """The output projection of a site without heads: what is left of it is its bias.
 
     A matrix product over no columns gives the same numbers in PyTorch, but not in every runtime that a model is
-    exported to. The weight stays as an empty (out, 0) matrix: initialisation code of model families touches it.
+    exported to. The weight stays, without columns: initialisation code of model families touches it.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, projection: Projection) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = 0, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self.in_features, self.out_features = 0, width_out(projection)
+        self.weight, self.bias = projection.weight, projection.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """The bias at every position. Shape: (..., 0) -> (..., out)."""
@@ -31,66 +37,152 @@ class BiasOnly(nn.Linear):
         return nothing if self.bias is None else nothing + self.bias
 
 
-def require_linear(module: nn.Module, name: str) -> nn.Linear:
+# By name, for Falcon's subclass of Linear is in a module that only Falcon's users load.
+_PLAIN = ("Linear", "NonDynamicallyQuantizableLinear", "Conv1D", "FalconLinear", "BiasOnly")
+
+
+def require_plain(module: nn.Module, name: str) -> Projection:
     """The module, if it is a linear layer that can be cut.
 
     Raises:
         UnsupportedModel: It is something else: a quantized layer, an adapter around a layer, a parametrized one.
     """
-    if type(module) not in (nn.Linear, BiasOnly):
+    kind = type(module)
+    plain = isinstance(module, nn.Linear | Conv1D) and kind.__name__ in _PLAIN
+    weight: Any = getattr(module, "weight", None)
+    if not plain or type(weight.data) is not Tensor or not weight.is_floating_point():
+        got = f"{kind.__module__}.{kind.__name__}"
+        if plain:
+            got += f" with weights of {type(weight.data).__name__}, {weight.dtype}"
         raise UnsupportedModel(
-            f"'{name}' is a {type(module).__module__}.{type(module).__name__}; only plain torch.nn.Linear projections "
-            "can lose heads. Merge adapters, dequantize or remove parametrizations first."
+            f"'{name}' is a {got}; only plain floating-point torch.nn.Linear projections can lose heads. "
+            "Merge adapters, load the model without quantization, or remove parametrizations first; "
+            "a pruned model can be quantized afterwards."
         )
-    assert isinstance(module, nn.Linear)
     return module
 
 
-def keep_rows(linear: nn.Linear, positions: list[int], head_size: int) -> None:
-    """Keep the output features of these heads: what a query, key or value projection computes."""
-    linear.weight = _kept(linear.weight, 0, positions, head_size)
-    if linear.bias is not None:
-        linear.bias = _kept(linear.bias, 0, positions, head_size)
-    linear.out_features = len(positions) * head_size
+def width_in(projection: Projection) -> int:
+    """The number of features it reads."""
+    return projection.nx if isinstance(projection, Conv1D) else projection.in_features
 
 
-def keep_columns(linear: nn.Linear, positions: list[int], head_size: int) -> None:
-    """Keep the input features of these heads: what an output projection reads. Its bias stays, whoever is left."""
-    linear.weight = _kept(linear.weight, 1, positions, head_size)
-    linear.in_features = len(positions) * head_size
+def width_out(projection: Projection) -> int:
+    """The number of features it computes."""
+    return projection.nf if isinstance(projection, Conv1D) else projection.out_features
 
 
-def _kept(old: Tensor, axis: int, positions: list[int], head_size: int) -> nn.Parameter:
-    """A parameter with only the slices of these heads on that axis."""
+def keep_outputs(projection: Projection, blocks: list[int], head_size: int) -> None:
+    """Keep these blocks of `head_size` output features: what a query, key or value projection computes."""
+    conv = isinstance(projection, Conv1D)
+    projection.weight = _kept(projection.weight, 1 if conv else 0, blocks, head_size)
+    if projection.bias is not None:
+        projection.bias = _kept(projection.bias, 0, blocks, head_size)
+    setattr(projection, "nf" if conv else "out_features", len(blocks) * head_size)
+
+
+def keep_inputs(projection: Projection, blocks: list[int], head_size: int) -> None:
+    """Keep these blocks of input features: what an output projection reads. Its bias stays, whoever is left."""
+    conv = isinstance(projection, Conv1D)
+    projection.weight = _kept(projection.weight, 0 if conv else 1, blocks, head_size)
+    setattr(projection, "nx" if conv else "in_features", len(blocks) * head_size)
+
+
+def _kept(old: Tensor, axis: int, blocks: list[int], head_size: int) -> nn.Parameter:
+    """A parameter with only these blocks of that axis."""
     heads = old.detach().movedim(axis, 0)
-    heads = heads.reshape(heads.shape[0] // head_size, head_size, *heads.shape[1:])[positions]
-    kept = heads.reshape(len(positions) * head_size, *heads.shape[2:]).movedim(0, axis)
+    heads = heads.reshape(heads.shape[0] // head_size, head_size, *heads.shape[1:])[blocks]
+    kept = heads.reshape(len(blocks) * head_size, *heads.shape[2:]).movedim(0, axis)
     return nn.Parameter(kept.contiguous(), requires_grad=old.requires_grad)
 
 
 @dataclass(frozen=True)
-class Separate:
-    """Query, key and value in three linear layers of their own, heads one after another in the output features."""
+class Positions:
+    """The heads of a site that stay, as positions among those it has now.
 
-    query: str
-    key: str
-    value: str
+    Attributes:
+        heads: Of (query) heads.
+        kv_heads: Of key/value heads.
+        of_heads: How many heads it has now.
+        of_kv_heads: How many key/value heads it has now.
+    """
+
+    heads: list[int]
+    kv_heads: list[int]
+    of_heads: int
+    of_kv_heads: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """In which linear layers, and in what order, the queries, keys and values of a site's heads are computed.
+
+    Attributes:
+        parts: Path of a linear layer below the core -> the letters of what it computes, one after another: `q` for all
+            heads' queries, `k` and `v` for all key/value heads' keys and values. `{"qkv_proj": "qkv"}` is fused.
+        interleaved: The fused layer holds, for each key/value head in turn, its queries, its key and its value.
+        optional: Paths that only some configurations of the family have.
+    """
+
+    parts: Mapping[str, str]
+    interleaved: bool = False
+    optional: tuple[str, ...] = ()
 
     def check(self, core: nn.Module, name: str) -> None:
         """Make sure that these projections can be cut.
 
         Raises:
-            UnsupportedModel: One of them is not a plain linear layer.
+            UnsupportedModel: One of them is missing, or is not a plain linear layer.
         """
-        for path in (self.query, self.key, self.value):
-            require_linear(core.get_submodule(path), f"{name}.{path}")
+        for path in self.parts:
+            try:
+                module = core.get_submodule(path)
+            except AttributeError:
+                if path in self.optional:
+                    continue
+                raise UnsupportedModel(
+                    f"Site '{name}' has no '{path}'. This {type(core).__name__} is not the one that headcount's table "
+                    "describes; another version of transformers, perhaps."
+                ) from None
+            require_plain(module, f"{name}.{path}")
 
-    def cut(self, core: nn.Module, positions: list[int], head_size: int) -> None:
+    def kv_heads(self, core: nn.Module, heads: int, head_size: int) -> int:
+        """How many key/value heads there are now, next to that many heads."""
+        path, letters = next((path, letters) for path, letters in self.parts.items() if "k" in letters)
+        projection = core.get_submodule(path)
+        assert isinstance(projection, Projection)
+        queries = letters.count("q") * heads
+        return (width_out(projection) // head_size - queries) // (len(letters) - letters.count("q"))
+
+    def cut(self, core: nn.Module, positions: Positions, head_size: int) -> None:
         """Keep the heads at these positions."""
-        for path in (self.query, self.key, self.value):
-            linear = core.get_submodule(path)
-            assert isinstance(linear, nn.Linear)
-            keep_rows(linear, positions, head_size)
+        for path, letters in self.parts.items():
+            if path in self.optional and not hasattr(core, path):
+                continue
+            projection = core.get_submodule(path)
+            assert isinstance(projection, Projection)
+            blocks = list((_interleaved if self.interleaved else _stacked)(positions, letters))
+            keep_outputs(projection, blocks, head_size)
+
+
+def _stacked(positions: Positions, letters: str) -> Iterator[int]:
+    start = 0
+    for letter in letters:
+        yield from (start + i for i in (positions.heads if letter == "q" else positions.kv_heads))
+        start += positions.of_heads if letter == "q" else positions.of_kv_heads
+
+
+def _interleaved(positions: Positions, letters: str) -> Iterator[int]:
+    group = positions.of_heads // positions.of_kv_heads if positions.of_kv_heads else 0
+    for kv_head in positions.kv_heads:
+        start = kv_head * (group + 2)
+        yield from (start + i - kv_head * group for i in positions.heads if i // group == kv_head)
+        yield from (start + group, start + group + 1)
+
+
+def separate(query: str, key: str, value: str) -> Layout:
+    """Queries, keys and values in three linear layers of their own."""
+    return Layout({query: "q", key: "k", value: "v"})
 
 
 def empty_like_heads(hidden: Tensor) -> Tensor:

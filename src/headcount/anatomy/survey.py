@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from headcount.anatomy.projections import require_linear
-from headcount.anatomy.table import ANATOMY, Row
+from headcount.anatomy.projections import Projection, require_plain, width_in
+from headcount.anatomy.table import ANATOMY, LEFT_ALONE, Row
 from headcount.errors import UnsupportedModel
 from headcount.heads import HeadMap, Site, Subset
 
@@ -31,9 +32,13 @@ class LiveSite:
     kept: list[int]
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> Projection:
         """The output projection: heads enter it side by side, `head_size` columns each."""
-        return require_linear(self.attention.get_submodule(self.row.output), f"{self.site.name}.{self.row.output}")
+        return require_plain(self.attention.get_submodule(self.row.output), f"{self.site.name}.{self.row.output}")
+
+    def kv_heads_of(self, heads: list[int]) -> list[int]:
+        """The key/value heads, in the original numbering, that these heads attend with."""
+        return sorted({head // self.site.group for head in heads})
 
 
 def survey(model: nn.Module) -> list[LiveSite]:
@@ -43,16 +48,22 @@ def survey(model: nn.Module) -> list[LiveSite]:
         UnsupportedModel: No attention is known to the table; or some is and some is not; or a projection is not a
             plain linear layer. Nothing is ever cut on a guess.
     """
+    _require_unquantized(model)
     found = [_live(name, module) for name, module in model.named_modules() if type(module).__name__ in ANATOMY]
     known = [live.site.name for live in found]
-    unknown = [f"{name} ({kind})" for name, kind in _unknown_attention(model, known)]
-    fused = [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    alone = [name for name, module in model.named_modules() if type(module).__name__ in LEFT_ALONE]
+    fused = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention) and not _inside(name, alone)
+    ]
     if fused:
         raise UnsupportedModel(
             f"{type(model).__name__} holds torch.nn.MultiheadAttention at {_few(fused)}. It can be neither gated nor "
             "cut: it reads the weights of its output projection without calling it, and its input projection is one "
             "matrix of a fixed shape. Replace it by attention with separate linear layers."
         )
+    unknown = [f"{name} ({kind})" for name, kind in _unknown_attention(model, [*known, *alone])]
     if unknown or not found:
         looked = _few(unknown) or "no module whose class name has 'Attention'"
         raise UnsupportedModel(
@@ -80,35 +91,48 @@ def present(model: nn.Module) -> Subset:
 def _live(name: str, attention: nn.Module) -> LiveSite:
     row = ANATOMY[type(attention).__name__]
     core = attention.get_submodule(row.core)
-    row.inputs.check(core, name)
-    heads = getattr(core, "headcount_heads", None) or getattr(core, row.heads[0])
-    kept = list(getattr(core, "headcount_kept", range(heads)))
-    layer = [int(number) for number in re.findall(r"\.(\d+)(?=\.|$)", "." + name)]
-    site = Site(
-        name=name,
-        kind=row.kind(attention),
-        layer=layer[-1] if layer else 0,
-        heads=heads,
-        kv_heads=heads,
-        head_size=getattr(core, row.head_size),
+    layout = row.layout(core)
+    layout.check(core, name)
+    head_size = int(getattr(core, row.head_size))
+    output = require_plain(attention.get_submodule(row.output), f"{name}.{row.output}")
+    now = width_in(output) // head_size
+    # What surgery left on the module says how it was built; without it, it is as it was built.
+    heads, kv_heads, kept = getattr(core, "headcount_site", None) or (
+        now,
+        layout.kv_heads(core, now, head_size),
+        list(range(now)),
     )
-    live = LiveSite(site, row, attention, core, kept)
-    if live.output.in_features != len(kept) * site.head_size:
+    numbers = [int(number) for number in re.findall(r"\.(\d+)(?=\.|$)", "." + name)]
+    layer = numbers[row.layer_at] if len(numbers) >= abs(row.layer_at) else 0
+    site = Site(name, row.kind(name, attention), layer, heads, kv_heads, head_size)
+    if width_in(output) != len(kept) * head_size:
         raise UnsupportedModel(
-            f"Site '{name}' should have {len(kept)} heads of {site.head_size}, but its output projection reads "
-            f"{live.output.in_features} features. It was changed by something other than headcount."
+            f"Site '{name}' should have {len(kept)} heads of {head_size}, but its output projection reads "
+            f"{width_in(output)} features. It was changed by something other than headcount."
         )
-    return live
+    return LiveSite(site, row, attention, core, list(kept))
+
+
+def _require_unquantized(model: nn.Module) -> None:
+    quantizer: Any = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and getattr(model, "is_quantized", True):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is quantized ({type(quantizer).__name__}): its weights are packed, and heads "
+            "cannot be sliced out of them. Load it without quantization, prune, save, and quantize the pruned model."
+        )
 
 
 def _unknown_attention(model: nn.Module, known: list[str]) -> Iterator[tuple[str, str]]:
     """Modules that look like attention but are no site, no part of one, and no frame around one."""
     for name, module in model.named_modules():
         kind = type(module).__name__
-        inside = any(name == site or name.startswith(site + ".") for site in known)
         around = any(site.startswith(name + ".") for site in known) or name == ""
-        if "Attention" in kind and not inside and not around:
+        if "Attention" in kind and not _inside(name, known) and not around:
             yield name, kind
+
+
+def _inside(name: str, sites: list[str]) -> bool:
+    return any(name == site or name.startswith(site + ".") for site in sites)
 
 
 def _few(names: list[str], limit: int = 4) -> str:

@@ -1,7 +1,7 @@
 """What a model costs: size, operations, speed next to other models; and the CPU's fast matrix products."""
 
 from headcount.measure.flops import forward_flops
-from headcount.measure.latency import Comparison, Timing, compare
+from headcount.measure.latency import Comparison, Timing, compare, distinct
 from headcount.measure.matmul import MatmulMode, fast_matmul
 from headcount.measure.size import Size, parameters, size_bytes
 
@@ -11,6 +11,7 @@ __all__ = [
     "Size",
     "Timing",
     "compare",
+    "distinct",
     "fast_matmul",
     "forward_flops",
     "parameters",

@@ -1,12 +1,11 @@
-"""Paired, interleaved benchmark: how fast models are, next to each other on the same batch.
+"""Paired, interleaved benchmark: how fast models are, in whatever runtime, next to each other on the same batch.
 
 A machine's speed drifts by more than a few heads are worth. So every round runs every model once, close in
 time, and what counts is the ratio within a round; its median is stable where the milliseconds are not.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +17,9 @@ from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe
 from headcount.measure.flops import forward_flops, model_inputs, require_positive, token_batch
 from headcount.measure.matmul import matmul_precision
-from headcount.measure.size import Size
+from headcount.measure.size import Size, parameters
 from headcount.records import signature
+from headcount.runtimes import PyTorch, Runner, torch_threads
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,31 @@ class Timing:
 
     Attributes:
         name: The model's name in the comparison.
+        runtime: What ran it, with its version.
         milliseconds: Median time of one forward pass over the whole batch.
         tokens_per_second: Tokens of the batch (of one side, for a translation model) by that median.
         speedup: Median, over rounds, of the first model's time divided by this model's.
         speedup_low: Lower quartile of those ratios.
         speedup_high: Upper quartile.
-        size: Parameters and bytes.
-        flops: Floating-point operations of the forward pass; see `forward_flops`.
+        size: Parameters and bytes; of an export, the bytes of its files.
+        flops: Floating-point operations of the forward pass; see `forward_flops`. None for an export beside which no
+            configuration tells the structure; then there is nothing to predict from.
         predicted_speedup: The first model's operations divided by this model's: the ideal.
         share_of_prediction: `speedup / predicted_speedup`; above 1 where what went was slower than the rest.
         samples: Milliseconds of every round, in order, so that everything above can be worked out again.
     """
 
     name: str
+    runtime: str
     milliseconds: float
     tokens_per_second: float
     speedup: float
     speedup_low: float
     speedup_high: float
     size: Size
-    flops: int
-    predicted_speedup: float
-    share_of_prediction: float
+    flops: int | None
+    predicted_speedup: float | None
+    share_of_prediction: float | None
     samples: tuple[float, ...]
 
 
@@ -96,8 +99,23 @@ class Comparison:
         return {"signature": self.signature, **asdict(self)}
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model without a clock.
+
+    Attributes:
+        runtime: What runs it, with its version.
+        size: Parameters and bytes.
+        flops: Operations of the forward pass, or None where nothing tells the structure.
+    """
+
+    runtime: str
+    size: Size
+    flops: int | None
+
+
 def compare(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | Runner],
     *,
     batch_size: int = 8,
     length: int = 128,
@@ -112,7 +130,8 @@ def compare(
     meanwhile; their modes and the number of threads are restored.
 
     Args:
-        models: Models by name, all on one device. The others are compared with the first.
+        models: Models by name, all on one device: modules, or what `open_model` opened in any runtime. The others are
+            compared with the first.
         batch_size: Sequences in the batch.
         length: Tokens in each sequence.
         threads: CPU threads to run on.
@@ -121,39 +140,43 @@ def compare(
         seed: Seed of the batch's tokens.
 
     Raises:
-        BadRecipe: A number is too small, the length is more than a model can read, or the devices differ.
+        BadRecipe: A number is too small, the length is more than a model can read, the devices differ, or a model was
+            opened for another number of threads.
         UnsupportedModel: A model does not take token ids.
     """
     require_positive(batch_size=batch_size, length=length, threads=threads, rounds=rounds)
     if warmup < 0:
         raise BadRecipe(f"Got warmup {warmup}. Give a whole number from 0 up.")
-    device = _one_device(models)
-    ids = token_batch(list(models.values()), batch_size, length, seed)
-    inputs = {name: model_inputs(model, ids) for name, model in models.items()}
-    samples: dict[str, list[float]] = {name: [] for name in models}
-    with _threads(threads), evaluating(list(models.values())):
-        flops = {name: forward_flops(model, batch_size, length) for name, model in models.items()}
-        with torch.inference_mode():
-            for number in range(-warmup, rounds):
-                for name in rotated(list(models), number):
-                    milliseconds = _milliseconds(models[name], inputs[name], device)
-                    if number >= 0:
-                        samples[name].append(milliseconds)
-    sizes = {name: Size.of(model) for name, model in models.items()}
-    timings = summarise(samples, sizes, flops, tokens=batch_size * length)
+    runners = {
+        name: PyTorch(model, threads) if isinstance(model, nn.Module) else model for name, model in models.items()
+    }
+    device = _one_device(runners)
+    _require_threads(runners, threads)
+    structures = {name: runner.structure() for name, runner in runners.items()}
+    known = [structure for structure in structures.values() if structure is not None]
+    if not known:
+        raise BadRecipe(f"Nothing tells what {', '.join(runners)} read: put the models' config.json beside them.")
+    ids = token_batch(known, batch_size, length, seed)
+    inputs = {name: model_inputs(structures[name] or known[0], ids) for name in runners}
+    samples: dict[str, list[float]] = {name: [] for name in runners}
+    with torch_threads(threads), evaluating(known):
+        facts = {name: _facts(runner, structures[name], batch_size, length) for name, runner in runners.items()}
+        for number in range(-warmup, rounds):
+            for name in rotated(list(runners), number):
+                milliseconds = _milliseconds(runners[name], inputs[name], device)
+                if number >= 0:
+                    samples[name].append(milliseconds)
+    timings = summarise(samples, facts, tokens=batch_size * length)
     where = str(device)
     return Comparison(timings, batch_size, length, threads, rounds, warmup, seed, where, matmul_precision())
 
 
-def summarise(
-    samples: Mapping[str, Sequence[float]], sizes: Mapping[str, Size], flops: Mapping[str, int], tokens: int
-) -> tuple[Timing, ...]:
+def summarise(samples: Mapping[str, Sequence[float]], facts: Mapping[str, Facts], tokens: int) -> tuple[Timing, ...]:
     """The timings that these samples amount to.
 
     Args:
         samples: For each model, the milliseconds of every round, in order; the i-th of each are one round.
-        sizes: The size of each model.
-        flops: The operations of each model's forward pass.
+        facts: What else is known of each model.
         tokens: Tokens of one forward pass.
     """
     first = next(iter(samples))
@@ -162,23 +185,33 @@ def summarise(
         ratios = np.asarray(samples[first], dtype=float) / np.asarray(times, dtype=float)
         low, speedup, high = (float(value) for value in np.percentile(ratios, [25, 50, 75]))
         milliseconds = float(np.median(times))
-        predicted = flops[first] / flops[name]
+        whole, own = facts[first].flops, facts[name].flops
+        predicted = None if whole is None or own is None else whole / own
         timings.append(
             Timing(
                 name=name,
+                runtime=facts[name].runtime,
                 milliseconds=milliseconds,
                 tokens_per_second=1000 * tokens / milliseconds,
                 speedup=speedup,
                 speedup_low=low,
                 speedup_high=high,
-                size=sizes[name],
-                flops=flops[name],
+                size=facts[name].size,
+                flops=own,
                 predicted_speedup=predicted,
-                share_of_prediction=speedup / predicted,
+                share_of_prediction=None if predicted is None else speedup / predicted,
                 samples=tuple(times),
             )
         )
     return tuple(timings)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names; one that comes again is numbered, so that a model next to itself shows what noise there is."""
+    return [
+        name if (again := names[:position].count(name)) == 0 else f"{name} ({again + 1})"
+        for position, name in enumerate(names)
+    ]
 
 
 def rotated(names: list[str], number: int) -> list[str]:
@@ -187,10 +220,18 @@ def rotated(names: list[str], number: int) -> list[str]:
     return names[start:] + names[:start]
 
 
-def _milliseconds(model: nn.Module, inputs: Mapping[str, Any], device: torch.device) -> float:
+def _facts(runner: Runner, structure: nn.Module | None, batch_size: int, length: int) -> Facts:
+    stored = runner.file_bytes()
+    if structure is None:
+        return Facts(runner.runtime, Size(None, stored or 0), None)
+    size = Size.of(structure) if stored is None else Size(parameters(structure), stored)
+    return Facts(runner.runtime, size, forward_flops(structure, batch_size, length))
+
+
+def _milliseconds(runner: Runner, inputs: Mapping[str, Any], device: torch.device) -> float:
     _synchronise(device)
     start = time.perf_counter()
-    model(**inputs)
+    runner(inputs)
     _synchronise(device)
     return 1000 * (time.perf_counter() - start)
 
@@ -201,10 +242,10 @@ def _synchronise(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _one_device(models: Mapping[str, nn.Module]) -> torch.device:
-    if not models:
+def _one_device(runners: Mapping[str, Runner]) -> torch.device:
+    if not runners:
         raise BadRecipe("Got no models to compare. Give at least one.")
-    devices = {name: next(model.parameters()).device for name, model in models.items()}
+    devices = {name: runner.device for name, runner in runners.items()}
     if len(set(devices.values())) > 1:
         raise BadRecipe(
             f"Models to compare must be on one device, got {devices}. Move them to one with `model.to(...)`."
@@ -212,11 +253,11 @@ def _one_device(models: Mapping[str, nn.Module]) -> torch.device:
     return next(iter(devices.values()))
 
 
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _require_threads(runners: Mapping[str, Runner], threads: int) -> None:
+    """Make sure that all run on that many threads: most runtimes are told once, when the model is opened."""
+    for name, runner in runners.items():
+        if runner.threads != threads:
+            raise BadRecipe(
+                f"'{name}' was opened for {runner.threads} threads; the comparison is for {threads}. "
+                f"Open it with open_model(..., threads={threads})."
+            )

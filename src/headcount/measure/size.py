@@ -10,11 +10,11 @@ class Size:
     """The size of a model.
 
     Attributes:
-        parameters: Number of parameters; a shared tensor counts once.
+        parameters: Number of parameters; a shared tensor counts once. None where nothing tells.
         bytes: Bytes of what is saved: parameters and persistent buffers, in the data types they have now.
     """
 
-    parameters: int
+    parameters: int | None
     bytes: int
 
     @classmethod
@@ -22,7 +22,7 @@ class Size:
         """The size of a model."""
         return cls(parameters(model), size_bytes(model))
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, int | None]:
         """The size as plain data."""
         return asdict(self)
 

@@ -9,8 +9,9 @@ from dataclasses import fields
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Budget, Subset
+from headcount.heads import Subset
 from headcount.methods.dsp_joint import DSPJoint
 from headcount.methods.michel import Michel
 from headcount.methods.unpruned import Unpruned

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.gating import attach, detach
-from headcount.heads import Budget, Subset
+from headcount.heads import Subset
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.training import Workbench
 
@@ -37,7 +38,7 @@ class DSPJoint:
         """Train weights and scores together; the subset is the top K of the scores at the end."""
         cooling = LogLinear(self.temperature_start, self.temperature_end, round(self.cooldown * bench.steps))
         relaxation = GumbelTopK(budget.keep, cooling, lr=self.scores_lr, clip=self.scores_clip)
-        gates = attach(bench.model, relaxation, sites=budget.sites, seed=bench.seed)
+        gates = attach(bench.model, relaxation, sites=budget.sites, unit=budget.unit, seed=bench.seed)
         bench.train(gates)
         detach(bench.model)
         return gates.subset()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
+from headcount.budget import Budget, reachable, top, units_of
 from headcount.errors import BadRecipe
-from headcount.heads import Budget, Subset
+from headcount.heads import Subset
 from headcount.importance import GradientImportance
 from headcount.training import Workbench
 
@@ -50,9 +51,19 @@ class Michel:
         step = self.heads_per_step or max(1, len(left) // 12)
         while len(left) > keep:
             scores = self.importance.scores(bench.model, bench.batches(self.examples), left | always)
-            of_left = dict(zip((left | always).indices, scores.tolist(), strict=True))
-            left = left.top([of_left[index] for index in left.indices], max(keep, len(left) - step))
+            of_head = dict(zip((left | always).indices, scores.tolist(), strict=True))
+            left = _remove(left, [of_head[index] for index in left.indices], keep, step, budget.unit)
             passes += 1
             bench.dynamics.append({"scoring": passes, "heads": str(left | always)})
         bench.costs["selection"] = {"scorings": passes, "seconds": time.perf_counter() - start}
         return left | always
+
+
+def _remove(left: Subset, scores: list[float], keep: int, step: int, unit: str) -> Subset:
+    """What is left once `step` heads more are gone, at least a unit, but never more than may go."""
+    possible = reachable([len(heads) for heads in units_of(left, unit)])
+    target = max((number for number in possible if keep <= number <= len(left) - step), default=keep)
+    removed = top(left, scores, target, unit)
+    sizes = [len(heads) for heads in units_of(removed, unit)]
+    # Units of several sizes: the budget may be out of reach from there; then it is met at once.
+    return removed if keep in reachable(sizes) else top(left, scores, keep, unit)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.heads import Budget, Subset
+from headcount.budget import Budget
+from headcount.heads import Subset
 from headcount.training import Workbench
 
 

@@ -1,0 +1,196 @@
+"""From a model to a graph: example batches, names, axes that may change, and the check against PyTorch.
+
+Both graph formats are traced by PyTorch's own exporter (`torch.onnx.export`, dynamo). transformers 5.23 has exporters
+too; they give the same numbers, but replace functions of torch while they trace, call themselves experimental, and are
+younger than the transformers that headcount supports. So does OpenVINO's `convert_model`, which takes a trace as well:
+from the ONNX graph OpenVINO computes the same numbers, and reading that graph reports nothing over the network.
+"""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headcount.anatomy.probe import random_inputs
+from headcount.errors import ExportFailed, UnsupportedModel
+from headcount.runtimes import Runner
+
+TOLERANCE = 1e-5
+"""Largest difference from PyTorch, as a share of the largest output (at least 1), in float32."""
+AXES = {"input_ids": "length", "attention_mask": "length", "token_type_ids": "length", "decoder_input_ids": "target"}
+"""Inputs whose second axis may have any length. The first axis of every input is the batch."""
+ONE_FILE = 1_500_000_000
+"""Bytes of weights up to which an ONNX graph holds them itself: protobuf ends at 2 GB."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an exporter wrote, and how it was checked.
+
+    Attributes:
+        inputs: Names of what the graph takes.
+        outputs: Names of what it gives.
+        difference: The largest difference from PyTorch that was seen, as a share of the largest output (at least 1).
+        checked: What was compared, in words.
+        notes: What its user should know.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    difference: float
+    checked: str
+    notes: tuple[str, ...] = ()
+
+
+class Graph(nn.Module):
+    """A model as a graph has it: tensors in, tensors out, in a fixed order."""
+
+    def __init__(self, model: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.inputs, self.outputs = model, tuple(inputs), tuple(outputs)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of these names, for inputs in the order of their names."""
+        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), return_dict=True)
+        return tuple(result[name] for name in self.outputs)
+
+
+def example(model: Any, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+    """A random batch with everything that the graph is to take; the last text is padded.
+
+    Raises:
+        UnsupportedModel: The model reads something that cannot be made up.
+    """
+    inputs = random_inputs(model, batch, length, seed)
+    kinds = getattr(model.config, "type_vocab_size", None) or 1
+    # Which of two sentences a token belongs to; transformers takes it for zero where a call leaves it out.
+    if kinds > 1 and "input_ids" in inputs and "token_type_ids" in inspect.signature(model.forward).parameters:
+        generator = torch.Generator().manual_seed(seed)
+        inputs["token_type_ids"] = torch.randint(kinds, inputs["input_ids"].shape, generator=generator)
+    return inputs
+
+
+def graph_of(model: Any) -> Graph:
+    """The graph of a model's full forward pass, without any cache; changes the model's configuration for that.
+
+    Raises:
+        UnsupportedModel: The model gives no floating-point tensor under a name.
+    """
+    for module in model.modules():
+        if hasattr(getattr(module, "config", None), "use_cache"):
+            module.config.use_cache = False
+    inputs = example(model, 2, 7)
+    with torch.no_grad():
+        result = model(**inputs, return_dict=True)
+    outputs = [name for name, value in result.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    if not outputs:
+        raise UnsupportedModel(f"{type(model).__name__} gives no output that a graph could have: {', '.join(result)}.")
+    return Graph(model, list(inputs), outputs).eval()
+
+
+def write_onnx(graph: Graph, file: Path) -> None:
+    """Trace the graph and write it as ONNX; batch and lengths may be any.
+
+    Raises:
+        ExportFailed: PyTorch could not trace it.
+    """
+    inputs = example(graph.model, 2, 7)
+    axes = tuple({0: "batch"} | ({1: AXES[name]} if name in AXES else {}) for name in graph.inputs)
+    weights = sum(each.numel() * each.element_size() for each in graph.state_dict().values())
+    try:
+        with quiet(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                graph, tuple(inputs.values()), dynamo=True, verbose=False, dynamic_shapes=(axes,),
+                input_names=list(graph.inputs), output_names=list(graph.outputs),
+            )  # fmt: skip
+            for node in program.model.graph.all_nodes():
+                node.metadata_props.clear()  # the lines of source it came from, with this machine's paths
+            program.save(file, external_data=weights > ONE_FILE)
+    except Exception as error:  # the tracer's errors are of many kinds
+        raise ExportFailed(
+            f"{type(graph.model).__name__} could not be traced into a graph: {first_line(error)}. "
+            "Nothing was written; the model's PyTorch directory is not affected."
+        ) from error
+
+
+def check(graph: Graph, runner: Runner) -> tuple[float, str]:
+    """Compare a written graph with PyTorch on batches of other shapes than the one traced.
+
+    Returns:
+        The largest difference, as a share of the largest output (at least 1), and in words what was compared.
+
+    Raises:
+        ExportFailed: It is larger than allowed.
+    """
+    batches = [example(graph.model, batch, length, seed) for batch, length, seed in ((3, 12, 1), (1, 5, 2))]
+    difference = max(_difference(graph, runner, inputs) for inputs in batches)
+    shapes = " and ".join("x".join(map(str, batch[graph.inputs[0]].shape)) for batch in batches)
+    padded = ", padding included" if "attention_mask" in graph.inputs else ""
+    require_close(difference, runner)
+    return difference, f"{', '.join(graph.outputs)} on random batches of {shapes}{padded}"
+
+
+def no_cache(graph: Graph) -> tuple[str, ...]:
+    """What the user of a graph of a generating model should know."""
+    model: Any = graph.model
+    if not model.can_generate():
+        return ()
+    return (
+        "the graph is one full forward pass, without a key/value cache: it scores texts, but to generate with it every "
+        "token costs a pass over all before it; headcount offers no generation with it",
+    )
+
+
+def require_close(difference: float, runner: Runner) -> None:
+    """Make sure that an export computes what PyTorch computes.
+
+    Raises:
+        ExportFailed: It does not.
+    """
+    if not difference <= TOLERANCE:
+        raise ExportFailed(
+            f"In {runner.runtime} the export's outputs differ from PyTorch's by {difference:.1e} of the largest; "
+            f"allowed is {TOLERANCE:.0e}. Nothing was written. Try another format, or another version of the runtime, "
+            "and please report it."
+        )
+
+
+def _difference(graph: Graph, runner: Runner, inputs: Mapping[str, Tensor]) -> float:
+    with torch.no_grad():
+        expected = graph(*inputs.values())
+    found = runner(inputs)
+    if [each.shape for each in expected] != [each.shape for each in found]:
+        return float("inf")
+    return max(share(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def share(expected: Tensor, found: Tensor) -> float:
+    """The largest difference between two tensors, as a share of the largest entry expected (at least 1)."""
+    return float((expected - found).abs().max() / expected.abs().max().clamp(min=1.0))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings and notices of the libraries that trace and convert: what they made is compared afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, without a full stop; its kind, if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
