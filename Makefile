@@ -2,22 +2,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
+OLDEST := $(shell sed -n 's/.*"transformers>=\([0-9.]*\),.*/\1.0/p' pyproject.toml)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test check format install clean
+.PHONY: demo test check families oldest format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headcount demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not page"
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not page"
+
+# Every family, operation and format; writes docs/families.md. A quarter of an hour.
+families: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_families.py tests/test_families_exports.py \
+		--deselect tests/test_families.py::test_the_page_is_of_these_families --families-page docs/families.md
+
+# The fast tests with the oldest transformers that pyproject.toml admits; `make check` runs them with the newest.
+# It warns of torch's newer ways, which is not ours to mend.
+oldest:
+	$(MAKE) VENV=.venv-oldest CONSTRAINTS=.venv-oldest-constraints.txt .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not page" \
+		-W "ignore::DeprecationWarning" -W "ignore::FutureWarning"
+
+.venv-oldest-constraints.txt: constraints.txt pyproject.toml
+	sed "s/^transformers==.*/transformers==$(OLDEST)/" constraints.txt > $@
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .
@@ -26,12 +43,12 @@ format: $(VENV)/.installed
 install: $(VENV)/.installed
 
 # torch first and pinned: whatever else asks for it later must not fetch another build.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else "headcount needs Python 3.11 to 3.13, got " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[demo,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest* build dist .mypy_cache .pytest_cache .ruff_cache

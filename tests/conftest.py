@@ -40,3 +40,15 @@ def tiny_bert_dir(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
         BertModel(config).save_pretrained(directory)
     tiny_tokenizer.save_pretrained(directory)
     return directory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--families-page", help="write what the tests of model families show to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--families-page")
+    if path and not hasattr(config, "workerinput"):  # of several processes the one that hears of all tests
+        from families_page import FamiliesPage
+
+        config.pluginmanager.register(FamiliesPage(Path(path)))

@@ -204,7 +204,7 @@ FAMILIES: dict[str, Family] = {
     "bart": _seq2seq("Bart"),
     "mbart": _seq2seq("MBart"),
     "marian": _seq2seq("Marian", "MTModel"),
-    "m2m100": _seq2seq("M2M100"),
+    "m2m100": _seq2seq("M2M100", encoder_layerdrop=0.0, decoder_layerdrop=0.0),
     "pegasus": _seq2seq("Pegasus"),
     "blenderbot": _seq2seq("Blenderbot"),
     "blenderbot-small": _seq2seq("BlenderbotSmall"),

@@ -10,6 +10,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
@@ -88,6 +89,19 @@ def test_base_model_from_a_head_and_a_head_from_a_base_model(family: str, tmp_pa
         again = AutoModelForSequenceClassification.from_pretrained(tmp_path / name, num_labels=3)
         assert torch.equal(hidden_state(again.base_model, inputs), hidden_state(base, inputs))
     AutoModelForMaskedLM.from_pretrained(tmp_path / "taken")
+
+
+def test_a_part_loads_from_the_whole(tmp_path: Path) -> None:
+    """CLIP's towers have configurations of their own, which a tower alone is built from."""
+    model = tiny("clip")
+    names = {site.name: [1, 3] for site in head_map(model).sites}
+    remove_heads(model, names)
+    model.save_pretrained(tmp_path)
+    inputs = random_inputs(model)
+    for kind, tower in (("CLIPVisionModel", model.vision_model), ("CLIPTextModel", model.text_model)):
+        part = getattr(transformers, kind).from_pretrained(tmp_path)
+        own = {key: value for key, value in inputs.items() if (key == "pixel_values") == (kind == "CLIPVisionModel")}
+        assert torch.equal(hidden_state(part, own), hidden_state(tower, own))
 
 
 def test_without_the_import_loading_fails_loudly(saved: Path) -> None:

@@ -12,6 +12,7 @@ FLOORS = {
     "__main__": 7,
     "demo": 6,
     "run": 6,
+    "shape": 6,
     "recipe": 5,
     "methods": 5,
     "training": 4,

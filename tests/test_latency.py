@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.measure import Size, compare, forward_flops
-from headcount.measure.latency import rotated, summarise
+from headcount.measure.latency import Facts, rotated, summarise
 
 
 def bert(ffn: int = 32, vocabulary: int = 50) -> BertModel:
@@ -32,8 +32,8 @@ def conditions(**changes: Any) -> dict[str, Any]:
 def test_figures_by_hand() -> None:
     """Four rounds, the last on a machine that has slowed down: the ratio within each round holds."""
     samples = {"whole": [10.0, 12.0, 11.0, 24.0], "cut": [5.0, 8.0, 5.5, 16.0]}
-    sizes = {"whole": Size(100, 400), "cut": Size(60, 240)}
-    whole, cut = summarise(samples, sizes, {"whole": 3000, "cut": 1200}, tokens=44)
+    facts = {"whole": Facts("torch 2", Size(100, 400), 3000), "cut": Facts("onnxruntime 1", Size(60, 240), 1200)}
+    whole, cut = summarise(samples, facts, tokens=44)
 
     assert (whole.name, whole.milliseconds, whole.speedup) == ("whole", 11.5, 1.0)
     assert (whole.speedup_low, whole.speedup_high, whole.share_of_prediction) == (1.0, 1.0, 1.0)
@@ -43,11 +43,21 @@ def test_figures_by_hand() -> None:
     assert (cut.speedup_low, cut.speedup_high) == (1.5, 2.0)
     assert (cut.predicted_speedup, cut.share_of_prediction) == (2.5, 0.7)
     assert (cut.size, cut.flops, cut.samples) == (Size(60, 240), 1200, (5.0, 8.0, 5.5, 16.0))
+    assert (whole.runtime, cut.runtime) == ("torch 2", "onnxruntime 1")
 
 
 def test_a_single_round_has_no_spread() -> None:
-    _, second = summarise({"a": [6.0], "b": [4.0]}, {"a": Size(1, 4), "b": Size(1, 4)}, {"a": 2, "b": 2}, tokens=1)
+    facts = Facts("torch 2", Size(1, 4), 2)
+    _, second = summarise({"a": [6.0], "b": [4.0]}, {"a": facts, "b": facts}, tokens=1)
     assert (second.speedup_low, second.speedup, second.speedup_high) == (1.5, 1.5, 1.5)
+
+
+def test_without_operations_nothing_is_predicted() -> None:
+    known, unknown = Facts("torch 2", Size(1, 4), 2), Facts("onnxruntime 1", Size(None, 4), None)
+    for first, second in ((known, unknown), (unknown, known)):
+        timings = summarise({"a": [6.0], "b": [4.0]}, {"a": first, "b": second}, tokens=1)
+        assert timings[1].speedup == 1.5 and timings[1].flops == second.flops
+        assert (timings[1].predicted_speedup, timings[1].share_of_prediction) == (None, None)
 
 
 def test_every_model_is_first_as_often() -> None:
@@ -90,8 +100,7 @@ def test_comparison() -> None:
     assert found.timings[1].predicted_speedup == found.timings[0].flops / found.timings[1].flops
     assert found.timings == summarise(
         {timing.name: timing.samples for timing in found.timings},
-        {timing.name: timing.size for timing in found.timings},
-        {timing.name: timing.flops for timing in found.timings},
+        {timing.name: Facts(timing.runtime, timing.size, timing.flops) for timing in found.timings},
         tokens=12,
     )
     start = "batch:2|length:6|threads:1|rounds:4|seed:0|device:cpu|matmul:highest|torch:"

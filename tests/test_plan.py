@@ -29,6 +29,7 @@ from headcount.anatomy import head_map, present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load, skeleton
 from headcount.errors import BadRecipe, CorruptCheckpoint
+from headcount.fingerprint import difference
 from headcount.heads import Subset
 from headcount.plan import Plan, apply_plan, extract_plan
 from headcount.surgery import outputs, remove_heads
@@ -279,6 +280,7 @@ def keeping(plan: dict[str, Any], heads: Any) -> dict[str, Any]:
         (lambda plan: plan | {"quant_method": "gptq"}, "plan.json: no pruning plan"),
         (lambda plan: plan | {"format_version": 2}, "plan.json: plan of format version 2; this headcount reads"),
         (lambda plan: plan | {"surprise": 1}, r"plan.json: a plan has architecture, .*; got .*'surprise'"),
+        (lambda plan: plan | {"architecture": 3}, "plan.json: 'architecture' is the name of a class or null, got 3"),
         (lambda plan: keeping(plan, [0, 4]), rf"plan.json: site '{SITE}' is recorded to keep heads \[0, 4\] of 4"),
         (lambda plan: keeping(plan, [1, 1]), rf"site '{SITE}' is recorded to keep heads \[1, 1\]"),
         (lambda plan: keeping(plan, "all"), rf"site '{SITE}' is recorded to keep heads 'all'"),
@@ -320,21 +322,28 @@ def test_trained_weights_need_more_than_a_plan(base: Path, tmp_path: Path) -> No
     with pytest.raises(BadRecipe, match=r"changed by training, .* 'classifier.bias' has other values than in '.*base'"):
         extract_plan(tmp_path / "head", base)
     with torch.no_grad():
-        model.bert.encoder.layer[2].output.dense.weight[0, 0] = -0.0
+        model.bert.encoder.layer[2].output.dense.weight[0, 0] += 1
     model.save_pretrained(tmp_path / "trained")
-    with pytest.raises(BadRecipe, match=r"layer.2.output.dense.weight' has other values .* and 1 parameters more"):
+    with pytest.raises(BadRecipe, match=r"layer.2.output.dense.weight' has other values .*\(and 1 more\)"):
         extract_plan(tmp_path / "trained", base)
     remove_heads(tiny("bert"), uneven(model)).half().save_pretrained(tmp_path / "half")
     with pytest.raises(BadRecipe, match="has data type float16, but float32 in"):
         extract_plan(tmp_path / "half", base)
     tiny("bert").bert.save_pretrained(tmp_path / "encoder")
-    with pytest.raises(BadRecipe, match=r"'classifier.weight' is not in '.*encoder', .* and 1 parameters more"):
+    with pytest.raises(BadRecipe, match=r"'classifier.weight' is not in '.*encoder', .*\(and 1 more\)"):
         extract_plan(tmp_path / "kept", tmp_path / "encoder")
     AutoModel.from_pretrained(tmp_path / "kept").save_pretrained(tmp_path / "part")
     assert extract_plan(tmp_path / "part", base) == Plan.of(remove_heads(tiny("bert"), uneven(model)))
     tiny("distilbert").save_pretrained(tmp_path / "distilbert")
     with pytest.raises(CorruptCheckpoint, match="the recorded sites are not those of DistilBert"):
         extract_plan(tmp_path / "kept", tmp_path / "distilbert")
+
+
+def test_weights_are_compared_by_their_bits() -> None:
+    zeros, nothing = torch.zeros(2), torch.full((2,), torch.nan)
+    assert difference(zeros, -zeros) == "has other values than" and difference(zeros, zeros.clone()) is None
+    assert difference(nothing, nothing.clone()) is None
+    assert difference(zeros, torch.zeros(2, 1)) == "has shape [2], but [2, 1]" and difference(zeros, None) == "is not"
 
 
 def test_the_commands(base: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:

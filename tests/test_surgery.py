@@ -178,9 +178,7 @@ def test_a_cache_that_loses_count_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
 def test_uneven_groups_are_refused_and_nothing_is_cut() -> None:
     model = tiny("llama")
     names = [site.name for site in head_map(model).sites]
-    with pytest.raises(
-        BadRecipe, match=f"'{names[1]}'.*leave \\[2, 1\\] heads.*whole groups, or as many in each"
-    ):
+    with pytest.raises(BadRecipe, match=f"'{names[1]}'.*leave \\[2, 1\\] heads.*whole groups, or as many in each"):
         remove_heads(model, {names[0]: [], names[1]: [0, 1, 2]})
     assert len(present(model)) == H
     before = sum(p.numel() for p in model.parameters())

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.core_model_loading import WeightRenaming
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -172,7 +172,13 @@ def renamed(model: Any, recorded: Mapping[str, Recorded]) -> Iterator[dict[str, 
     """
     prefix = f"{model.base_model_prefix}."
     moves = [move for move in get_model_conversion_mapping(model) if isinstance(move, WeightRenaming)]
-    for rename in (str, lambda n: prefix + n, lambda n: n.removeprefix(prefix), lambda n: apply_renamings(n, moves)):
+
+    def moved(name: str) -> str:
+        for move in moves:
+            name, _ = move.rename_source_key(name)
+        return name
+
+    for rename in (str, lambda name: prefix + name, lambda name: name.removeprefix(prefix), moved):
         yield {rename(name): value for name, value in recorded.items()}
 
 

@@ -191,8 +191,19 @@ def evaluate(
 
 @app.command()
 def bench(
-    first: Annotated[str, typer.Argument(help="The model the others are compared with; an export, perhaps.")],
-    others: Annotated[list[str], typer.Argument(help="Models and exports to compare with it.")],
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Models and exports; the others are compared with the first.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Instead: a model of which only the configuration is taken, with random weights.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6').")
+    ] = None,
+    sites: Annotated[str | None, typer.Option(help="With --shape: budgets over one kind of site.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="With --shape: pytorch, onnxruntime, openvino, ctranslate2. Default: all.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences in the batch.")] = 8,
     length: Annotated[int, typer.Option(help="Tokens in each sequence.")] = 128,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -204,15 +215,31 @@ def bench(
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
     from headcount.measure import compare, distinct
     from headcount.runtimes import open_model
+    from headcount.shape import compare_shapes
 
+    if (shape is None) == (not models):
+        raise BadRecipe("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
+    if shape is None and (keep or runtime or sites):
+        raise BadRecipe("--keep, --sites and --runtime go with --shape; models to compare have the heads they have.")
     _set_up(threads, fast_matmul)
-    sources = [first, *others]
-    comparison = compare(
-        {name: open_model(source, threads) for name, source in zip(distinct(sources), sources, strict=True)},
-        batch_size=batch_size, length=length, threads=threads, rounds=rounds, warmup=warmup,
-    )  # fmt: skip
+    conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
+    if shape is not None:
+        comparisons = compare_shapes(
+            shape, keep or ["50%", "25%"], runtimes=runtime or (), sites=sites, threads=threads, say=_say, **conditions
+        )
+    else:
+        sources = models or []
+        opened = {name: open_model(source, threads) for name, source in zip(distinct(sources), sources, strict=True)}
+        comparisons = [compare(opened, threads=threads, **conditions)]
     if json_:
-        return _print_json(comparison.to_json())
+        data = [comparison.to_json() for comparison in comparisons]
+        return _print_json(data[0] if shape is None else data)
+    for comparison in comparisons:
+        _console().print(_timings(comparison))
+        _console().print(comparison.signature, soft_wrap=True)
+
+
+def _timings(comparison: Any) -> Table:
     table = Table(
         "model", "runtime", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB", "GFLOPs"
     )  # fmt: skip
@@ -229,8 +256,7 @@ def bench(
             f"{t.size.bytes / 1e6:.1f}",
             _known(None if t.flops is None else t.flops / 1e9, ".2f"),
         )
-    _console().print(table)
-    _console().print(comparison.signature, soft_wrap=True)
+    return table
 
 
 @app.command()
@@ -240,7 +266,7 @@ def plan(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("plan.json"),
     json_: Json = False,
 ) -> None:
-    """Write which heads a pruned model kept as a few KB that cut its base at load; verify that they carry it."""
+    """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
     from headcount.plan import extract_plan
 
     _set_up(None, False)

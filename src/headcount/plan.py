@@ -166,11 +166,13 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
         fields = {"quant_method", "format_version", "architecture", "sites", "kept", "fingerprints"}
         if set(config_dict) != fields:
             raise CorruptCheckpoint(f"{source}: a plan has {', '.join(sorted(fields))}; got {sorted(config_dict)}.")
-        subset = _subset(config_dict, source)
+        subset, architecture = _subset(config_dict, source), config_dict["architecture"]
+        if not isinstance(architecture, str | None):
+            raise CorruptCheckpoint(f"{source}: 'architecture' is the name of a class or null, got {architecture!r}.")
         fingerprints = config_dict["fingerprints"]
         if fingerprints is not None:
             _require_fingerprints(fingerprints, subset.head_map, source)
-        return cls(subset, config_dict["architecture"], fingerprints, source)
+        return cls(subset, architecture, fingerprints, source)
 
     def onto(self, structure: Any) -> "Plan":
         """This plan, for loading a pruned model of that structure and removing more of its heads."""
@@ -222,7 +224,7 @@ def extract_plan(pruned: str | Path, base: str | Path) -> Plan:
         if (why := difference(tensor, found.get(name))) is not None
     ]
     if differences:
-        more = f", and {len(differences) - 1} parameters more" if len(differences) > 1 else ""
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise BadRecipe(
             f"The weights of '{pruned}' were changed by training, so a plan alone does not carry it: {differences[0]} "
             f"in '{base}', cut to the same heads{more}. Keep the directory itself, or name the base that the "

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from headcount.anatomy import LiveSite, present, survey
+from headcount.anatomy import ANATOMY, LiveSite, present, survey
 from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.probe import evaluating, random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
@@ -133,12 +134,20 @@ def record_structure(model: nn.Module) -> None:
     Static caches are told to take their shape from the keys, layer by layer, not from the configuration.
 
     The place is `quantization_config`: the one extension point at which transformers lets a library prepare a model
-    before its weights are loaded.
+    before its weights are loaded. A part with a configuration of its own, as CLIP's towers, can be loaded alone from
+    the whole model's directory, so its configuration gets its own structure.
     """
     config: Any = model.config
     config.quantization_config = structure(model)
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel) and part.config is not config and _has_sites(part):
+            part.config.quantization_config = structure(part)
     if hasattr(model, "_get_static_cache_init_shape"):
         model._get_static_cache_init_shape = _no_common_shape  # type: ignore[assignment]
+
+
+def _has_sites(part: nn.Module) -> bool:
+    return any(type(module).__name__ in ANATOMY for module in part.modules())
 
 
 def _no_common_shape() -> None:

@@ -1,13 +1,15 @@
 """From a model to a graph: example batches, names, axes that may change, and the check against PyTorch.
 
-Both graph formats are traced by PyTorch's own exporter (`torch.onnx.export`, dynamo). transformers 5.23 has exporters
-too; they give the same numbers, but replace functions of torch while they trace, call themselves experimental, and are
-younger than the transformers that headcount supports. So does OpenVINO's `convert_model`, which takes a trace as well:
-from the ONNX graph OpenVINO computes the same numbers, and reading that graph reports nothing over the network.
+Both graph formats are traced by PyTorch's own exporter (`torch.onnx.export`, dynamo), and OpenVINO reads its ONNX
+graph: one tracer, whose interface is older and steadier than the others'. transformers 5.23 has exporters too, and
+OpenVINO a `convert_model`; they give the same numbers for every family tried, and graphs as fast to a few percent. But
+the exporters of transformers call themselves experimental, replace functions of torch while they trace, and warn of
+every version but one; and `convert_model` reports its use over the network.
 """
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +26,8 @@ from headcount.runtimes import Runner
 
 TOLERANCE = 1e-5
 """Largest difference from PyTorch, as a share of the largest output (at least 1), in float32."""
-AXES = {"input_ids": "length", "attention_mask": "length", "token_type_ids": "length", "decoder_input_ids": "target"}
-"""Inputs whose second axis may have any length. The first axis of every input is the batch."""
+TRACED, CHECKED = (2, 7), ((3, 12), (1, 5))
+"""Batch and length of the batch that is traced, and of those that are compared: all different."""
 ONE_FILE = 1_500_000_000
 """Bytes of weights up to which an ONNX graph holds them itself: protobuf ends at 2 GB."""
 
@@ -77,6 +79,19 @@ def example(model: Any, batch: int, length: int, seed: int = 0) -> dict[str, Ten
     return inputs
 
 
+def axes_of(model: Any) -> dict[str, dict[int, str]]:
+    """The axes of each input that may have any size, with their names: those that follow a batch's size and length."""
+    one, other = example(model, *TRACED), example(model, *CHECKED[0])
+    return {
+        name: {
+            axis: "batch" if axis == 0 else "target" if name == "decoder_input_ids" else "length"
+            for axis in range(one[name].dim())
+            if one[name].shape[axis] != other[name].shape[axis]
+        }
+        for name in one
+    }
+
+
 def graph_of(model: Any) -> Graph:
     """The graph of a model's full forward pass, without any cache; changes the model's configuration for that.
 
@@ -86,7 +101,7 @@ def graph_of(model: Any) -> Graph:
     for module in model.modules():
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False
-    inputs = example(model, 2, 7)
+    inputs = example(model, *TRACED)
     with torch.no_grad():
         result = model(**inputs, return_dict=True)
     outputs = [name for name, value in result.items() if isinstance(value, Tensor) and value.is_floating_point()]
@@ -101,8 +116,7 @@ def write_onnx(graph: Graph, file: Path) -> None:
     Raises:
         ExportFailed: PyTorch could not trace it.
     """
-    inputs = example(graph.model, 2, 7)
-    axes = tuple({0: "batch"} | ({1: AXES[name]} if name in AXES else {}) for name in graph.inputs)
+    inputs, axes = example(graph.model, *TRACED), tuple(axes_of(graph.model).values())
     weights = sum(each.numel() * each.element_size() for each in graph.state_dict().values())
     try:
         with quiet(), torch.no_grad():
@@ -129,7 +143,7 @@ def check(graph: Graph, runner: Runner) -> tuple[float, str]:
     Raises:
         ExportFailed: It is larger than allowed.
     """
-    batches = [example(graph.model, batch, length, seed) for batch, length, seed in ((3, 12, 1), (1, 5, 2))]
+    batches = [example(graph.model, *shape, seed) for seed, shape in enumerate(CHECKED, start=1)]
     difference = max(_difference(graph, runner, inputs) for inputs in batches)
     shapes = " and ".join("x".join(map(str, batch[graph.inputs[0]].shape)) for batch in batches)
     padded = ", padding included" if "attention_mask" in graph.inputs else ""
@@ -165,15 +179,25 @@ def require_close(difference: float, runner: Runner) -> None:
 def _difference(graph: Graph, runner: Runner, inputs: Mapping[str, Tensor]) -> float:
     with torch.no_grad():
         expected = graph(*inputs.values())
-    found = runner(inputs)
+    try:
+        found = runner(inputs)
+    except Exception as error:  # each runtime has exceptions of its own
+        raise ExportFailed(
+            f"{runner.runtime} cannot run the graph on another batch than the one traced: {first_line(error)}. "
+            "Nothing was written; try another format."
+        ) from error
     if [each.shape for each in expected] != [each.shape for each in found]:
         return float("inf")
     return max(share(one, other) for one, other in zip(expected, found, strict=True))
 
 
 def share(expected: Tensor, found: Tensor) -> float:
-    """The largest difference between two tensors, as a share of the largest entry expected (at least 1)."""
-    return float((expected - found).abs().max() / expected.abs().max().clamp(min=1.0))
+    """The largest difference between two tensors, as a share of the largest entry expected (at least 1).
+
+    Infinite where one of them is no number: comparisons would lose that.
+    """
+    difference = float((expected - found).abs().max() / expected.abs().max().clamp(min=1.0))
+    return math.inf if math.isnan(difference) else difference
 
 
 @contextmanager

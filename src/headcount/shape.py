@@ -1,0 +1,119 @@
+"""How much faster fewer heads would be, before anyone trains: a model's shape with random weights, in each runtime."""
+
+import copy
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from headcount.anatomy import head_map
+from headcount.budget import Budget, top
+from headcount.checkpoint import skeleton
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.export import EXPORTERS, export_model
+from headcount.heads import Head, HeadMap, Subset
+from headcount.measure import Comparison, compare
+from headcount.runtimes import PyTorch, Runner, library, open_model
+from headcount.surgery import remove_heads
+
+FORMAT_OF = {"onnxruntime": "onnx", "openvino": "openvino", "ctranslate2": "ctranslate2"}
+"""Runtime -> the format that is exported for it; PyTorch needs none."""
+RUNTIME_NAMES = ("pytorch", *FORMAT_OF)
+
+
+def compare_shapes(
+    source: str | Path,
+    keep: Sequence[str],
+    *,
+    runtimes: Sequence[str] = (),
+    sites: str | None = None,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    **conditions: int,
+) -> list[Comparison]:
+    """Time a model of this configuration, with random weights, next to itself with fewer heads; one runtime at a time.
+
+    Args:
+        source: A model directory or a Hub name; only its configuration is read.
+        keep: What to keep, once for each smaller model: a budget (`12`, `25%`), which is spread evenly over the sites,
+            or the heads of each site (`5 1 3 1 5 6`).
+        runtimes: Of `RUNTIME_NAMES`. None: PyTorch, and all others that are installed and hold such a model.
+        sites: The kind of attention that budgets are over. None: all.
+        threads: CPU threads.
+        say: Told in a line what goes on.
+        conditions: Of `compare`: batch_size, length, rounds, warmup, seed.
+
+    Raises:
+        BadRecipe: A budget or distribution does not fit, or a runtime that was asked for is unknown or not installed.
+        UnsupportedModel: See `anatomy.survey`; or a runtime that was asked for cannot hold the model.
+    """
+    if unknown := [name for name in runtimes if name not in RUNTIME_NAMES]:
+        raise BadRecipe(f"Unknown runtime '{unknown[0]}'. Valid runtimes: {', '.join(RUNTIME_NAMES)}.")
+    outline = skeleton(source)
+    whole = head_map(outline)
+    subsets = {f"{len(whole)} of {len(whole)}": whole.all}
+    for text in keep:
+        subset = subset_of(text, whole, sites)
+        subsets[f"{len(subset)} of {len(whole)}: {subset}"] = subset
+    comparisons = []
+    for runtime in runtimes or RUNTIME_NAMES:
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                models = {
+                    name: _open(outline, subset, runtime, Path(directory) / str(number), threads)
+                    for number, (name, subset) in enumerate(subsets.items())
+                }
+            except (BadRecipe, UnsupportedModel) as error:
+                if runtimes:
+                    raise
+                say(f"{runtime} is left out: {error}")
+                continue
+            comparisons.append(compare(models, threads=threads, **conditions))
+    return comparisons
+
+
+def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
+    """The heads that stay by a budget, spread evenly over the sites, or by a number for each site.
+
+    Raises:
+        BadRecipe: The text is neither, or does not fit the model.
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", text)]
+    if len(text.split()) == 1:
+        candidates, keep = Budget.parse(text, sites).resolve(whole.all)
+        # The r-th group of every site ranks before any site's next one.
+        places = [-(head.index // whole[head.site].group) for head in candidates]
+        return top(candidates, [float(place) for place in places], keep) | (whole.all - candidates)
+    if not re.fullmatch(r"[\d\s|a-z]+", text) or len(numbers) != len(whole.sites):
+        raise BadRecipe(
+            f"Cannot read the distribution '{text}'. Give a number of heads for each of the {len(whole.sites)} sites, "
+            f"as in '{whole.all}', or a budget (12, 25%)."
+        )
+    for site, number in zip(whole.sites, numbers, strict=True):
+        if number > site.heads:
+            raise BadRecipe(f"Cannot keep {number} of {site.heads} heads at '{site.name}'.")
+    kept = [(site.name, i) for site, number in zip(whole.sites, numbers, strict=True) for i in range(number)]
+    return Subset(whole, tuple(sorted(whole.index(Head(name, i)) for name, i in kept)))
+
+
+def _open(outline: Any, subset: Subset, runtime: str, directory: Path, threads: int) -> Runner:
+    """The model with this subset and random weights, open in this runtime."""
+    if runtime != "pytorch":
+        for name in EXPORTERS[FORMAT_OF[runtime]].libraries:
+            library(name, FORMAT_OF[runtime])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = copy.deepcopy(outline.config)  # surgery writes the structure into it
+        config.quantization_config = None
+        model: nn.Module = type(outline)(config).eval()
+    remove_heads(model, subset, check=False)
+    if runtime == "pytorch":
+        return PyTorch(model, threads)
+    saved: Any = model
+    saved.save_pretrained(directory / "model")
+    export_model(directory / "model", directory / "export", FORMAT_OF[runtime])
+    return open_model(directory / "export", threads)

@@ -1,0 +1,69 @@
+"""Speed from a configuration alone: which heads a budget or a distribution means, and that every runtime runs."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.heads import HeadMap, Site
+from headcount.shape import compare_shapes, subset_of
+
+MAP = HeadMap(
+    (
+        Site("enc.0", "encoder", 0, 4, 4, 8),
+        Site("enc.1", "encoder", 1, 2, 2, 16),
+        Site("dec.0", "decoder", 0, 6, 2, 8),
+    )
+)
+
+
+@given(st.integers(0, 6))
+def test_a_budget_is_spread_evenly(keep: int) -> None:
+    counts = subset_of(str(keep), MAP, "encoder").counts("encoder")
+    assert sum(counts) == keep
+    assert max(counts) - min(counts) <= 1 or counts[1] == 2  # but for a site that has no more
+
+
+def test_distributions_are_read_as_the_papers_print_them() -> None:
+    assert subset_of("3 0 6", MAP).to_json() == {"enc.0": [0, 1, 2], "enc.1": [], "dec.0": [0, 1, 2, 3, 4, 5]}
+    some = MAP.subset({"enc.0": [0], "dec.0": [0, 1, 2]})
+    assert subset_of(str(some), MAP) == some  # `encoder 1 0 | decoder 3`
+    assert subset_of("100%", MAP) == MAP.all and subset_of("0%", MAP, "encoder").counts() == [0, 0, 6]
+    for text, says in {
+        "1 2": "for each of the 3 sites, as in 'encoder 4 2 | decoder 6'",
+        "1 3 3": "Cannot keep 3 of 2 heads at 'enc.1'",
+        "many": "Cannot read the budget 'many'",
+        "13": "Cannot keep 13 of 12 heads",
+        "1, 2, 3": "Cannot read the distribution",
+    }.items():
+        with pytest.raises(BadRecipe, match=says):
+            subset_of(text, MAP)
+
+
+def test_pytorch(tiny_bert_dir: Path) -> None:
+    (comparison,) = compare_shapes(tiny_bert_dir, ["4", "0 1"], runtimes=["pytorch"], batch_size=2, length=8, rounds=2)
+    whole, half, one = comparison.timings
+    assert [t.name for t in comparison.timings] == ["8 of 8", "4 of 8: 2 2", "1 of 8: 0 1"]
+    head = 4 * 8 * 32 + 3 * 8  # query, key, value with biases, and output
+    assert (whole.size.parameters or 0) - (half.size.parameters or 0) == 4 * head
+    assert (whole.size.parameters or 0) - (one.size.parameters or 0) == 7 * head
+    assert 1 < (half.predicted_speedup or 0) < (one.predicted_speedup or 0)
+
+
+@pytest.mark.slow
+def test_every_runtime_that_holds_the_model(tiny_bert_dir: Path) -> None:
+    said: list[str] = []
+    found = compare_shapes(tiny_bert_dir, ["0"], batch_size=2, length=8, rounds=1, warmup=0, say=said.append)
+    assert [c.timings[0].runtime.split()[0] for c in found] == ["torch", "onnxruntime", "openvino"]
+    assert all(len(c.timings) == 2 for c in found)
+    (line,) = said
+    assert "ctranslate2 is left out" in line and "encoder-decoder" in line
+
+
+def test_bad_runtimes(tiny_bert_dir: Path) -> None:
+    with pytest.raises(BadRecipe, match="Unknown runtime 'tensorrt'. Valid runtimes: pytorch, onnxruntime"):
+        compare_shapes(tiny_bert_dir, ["4"], runtimes=["tensorrt"])
+    with pytest.raises(UnsupportedModel, match="encoder-decoder models"):
+        compare_shapes(tiny_bert_dir, ["4"], runtimes=["ctranslate2"])
