@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaModel
 
+from families import FAMILIES
 from headcount.anatomy import present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load
@@ -57,6 +59,32 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
     assert (again.subset, again.metrics) == (record.subset, record.metrics)
     weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.fixture(scope="module")
+def tiny_llama_dir(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a tiny Llama of 3 layers of 4 heads, two to a key/value head."""
+    directory = tmp_path_factory.mktemp("tiny-llama")
+    settings = FAMILIES["llama"].settings | {"vocab_size": len(tiny_tokenizer)}
+    LlamaModel(LlamaConfig(**settings)).save_pretrained(directory)
+    tiny_tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("unit", ["group", "query"])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+def test_methods_keep_whole_units(
+    name: str, unit: str, tiny_llama_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    record = run_recipe(recipe(name, 6, tiny_llama_dir, data, unit=unit), tmp_path / "out")
+    assert sum(map(len, record.subset.values())) == 6
+    for kept in record.subset.values():
+        groups = [[head for head in kept if head // 2 == group] for group in range(2)]
+        assert all(len(group) in (0, 2) for group in groups) if unit == "group" else len(groups[0]) == len(groups[1])
+    assert ("|unit:query|" in record.signature) == (unit == "query")
+    with pytest.raises(BadRecipe, match="nearest budgets are 4 and 6"):
+        run_recipe(recipe(name, 5, tiny_llama_dir, data, unit=unit), tmp_path / "odd")
+    assert not (tmp_path / "odd").exists()
 
 
 def test_mixed_precision_ends_with_the_training(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:

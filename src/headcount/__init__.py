@@ -27,6 +27,7 @@ from headcount.records import Record
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.run import run_recipe
 from headcount.runtimes import open_model
+from headcount.shape import compare_shapes
 from headcount.surgery import remove_heads
 from headcount.training import TrainingSettings
 
@@ -55,6 +56,7 @@ __all__ = [
     "UnsupportedModel",
     "attach",
     "compare",
+    "compare_shapes",
     "detach",
     "export_model",
     "fast_matmul",

@@ -48,9 +48,10 @@ def heads(model: Model, json_: Json = False) -> None:
 
     here = present(skeleton(model))
     sites: list[dict[str, Any]] = [
-        {"site": s.name, "kind": s.kind, "heads": s.heads, "size": s.head_size, "kept": here.at(s.name)}
+        {"site": s.name, "kind": s.kind, "heads": s.heads, "kv_heads": s.kv_heads, "size": s.head_size,
+         "kept": here.at(s.name)}
         for s in here.head_map.sites
-    ]
+    ]  # fmt: skip
     if json_:
         return _print_json({"heads": len(here.head_map), "kept": len(here), "text": str(here), "sites": sites})
     table = Table(
@@ -63,12 +64,14 @@ def heads(model: Model, json_: Json = False) -> None:
         title=f"{model}: {len(here)} of {len(here.head_map)} heads",
     )
     for site in sites:
-        marks = " ".join("■" if head in site["kept"] else "·" for head in range(site["heads"]))
+        marks = ["■" if head in site["kept"] else "·" for head in range(site["heads"])]
+        group = site["heads"] // site["kv_heads"]  # heads that share a key/value head stand together
+        groups = ("".join(marks[start : start + group]) for start in range(0, len(marks), group))
         table.add_row(
             site["site"],
             site["kind"],
             *(str(n) for n in (len(site["kept"]), site["heads"], site["size"])),
-            marks,
+            " ".join(groups),
         )
     _console().print(table)
     _console().print(f"per layer: {here}")

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from headcount.anatomy import LiveSite, survey
 from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
-from headcount.export.graph import Written, first_line, quiet, require_close, share
+from headcount.export.graph import Written, first_line, opened, quiet, require_close, share
 from headcount.runtimes import CTranslate2, library
 
 HELD = ("Bart", "MBart", "Marian", "M2M100", "Pegasus", "T5", "MT5", "UMT5")
@@ -44,7 +44,7 @@ def export_ctranslate2(model: Any, directory: Path) -> Written:
         for live in stack.sites:
             _pad(live, stack.heads)
     _convert(model, tokenizer, stacks, directory)
-    runner = CTranslate2.open(directory, threads=1)
+    runner = opened(CTranslate2, directory)
     assert isinstance(runner, CTranslate2)
     difference = share(_scores(model, logits, inputs, len(runner.vocabulary)), runner(inputs)[0])
     require_close(difference, runner)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from headcount.anatomy.probe import random_inputs
-from headcount.errors import ExportFailed, UnsupportedModel
+from headcount.errors import CorruptCheckpoint, ExportFailed, UnsupportedModel
 from headcount.runtimes import Runner
 
 TOLERANCE = 1e-5
@@ -101,6 +101,8 @@ def graph_of(model: Any) -> Graph:
     for module in model.modules():
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False
+    if getattr(model, "_can_set_experts_implementation", lambda: False)():
+        model.set_experts_implementation("batched_mm")  # the default sorts tokens by expert, which ONNX has no word for
     inputs = example(model, *TRACED)
     with torch.no_grad():
         result = model(**inputs, return_dict=True)
@@ -129,20 +131,36 @@ def write_onnx(graph: Graph, file: Path) -> None:
             program.save(file, external_data=weights > ONE_FILE)
     except Exception as error:  # the tracer's errors are of many kinds
         raise ExportFailed(
-            f"{type(graph.model).__name__} could not be traced into a graph: {first_line(error)}. "
+            f"{type(graph.model).__name__} could not be traced into a graph: {first_line(_root(error))}. "
             "Nothing was written; the model's PyTorch directory is not affected."
         ) from error
 
 
-def check(graph: Graph, runner: Runner) -> tuple[float, str]:
-    """Compare a written graph with PyTorch on batches of other shapes than the one traced.
+def opened(kind: type[Runner], directory: Path) -> Runner:
+    """A written export, opened in its runtime.
+
+    Raises:
+        ExportFailed: The runtime cannot hold it.
+    """
+    try:
+        return kind.open(directory, threads=1)
+    except CorruptCheckpoint as error:
+        reason = first_line(error.__cause__ or error)
+        raise ExportFailed(
+            f"{kind.__name__} cannot hold the model: {reason}. Nothing was written; try another format."
+        ) from error
+
+
+def check(graph: Graph, kind: type[Runner], directory: Path) -> tuple[float, str]:
+    """Compare a written graph, in its runtime, with PyTorch on batches of other shapes than the one traced.
 
     Returns:
         The largest difference, as a share of the largest output (at least 1), and in words what was compared.
 
     Raises:
-        ExportFailed: It is larger than allowed.
+        ExportFailed: It is larger than allowed, or the runtime cannot hold the graph.
     """
+    runner = opened(kind, directory)
     batches = [example(graph.model, *shape, seed) for seed, shape in enumerate(CHECKED, start=1)]
     difference = max(_difference(graph, runner, inputs) for inputs in batches)
     shapes = " and ".join("x".join(map(str, batch[graph.inputs[0]].shape)) for batch in batches)
@@ -174,6 +192,11 @@ def require_close(difference: float, runner: Runner) -> None:
             f"allowed is {TOLERANCE:.0e}. Nothing was written. Try another format, or another version of the runtime, "
             "and please report it."
         )
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error that an error came from, in the end: the tracer wraps it in general advice."""
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def _difference(graph: Graph, runner: Runner, inputs: Mapping[str, Tensor]) -> float:
@@ -214,7 +237,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, without a full stop; its kind, if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")

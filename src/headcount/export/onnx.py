@@ -16,5 +16,5 @@ def export_onnx(model: Any, directory: Path) -> Written:
     """
     graph = graph_of(model)
     write_onnx(graph, directory / OnnxRuntime.files[0])
-    difference, checked = check(graph, OnnxRuntime.open(directory, threads=1))
+    difference, checked = check(graph, OnnxRuntime, directory)
     return Written(graph.inputs, graph.outputs, difference, checked, no_cache(graph))

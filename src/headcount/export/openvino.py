@@ -22,7 +22,7 @@ def export_openvino(model: Any, directory: Path) -> Written:
     for file in onnx.iterdir():
         file.unlink()
     onnx.rmdir()
-    difference, checked = check(graph, OpenVino.open(directory, threads=1))
+    difference, checked = check(graph, OpenVino, directory)
     return Written(graph.inputs, graph.outputs, difference, checked, no_cache(graph))
 
 
