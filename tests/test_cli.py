@@ -124,13 +124,13 @@ def test_models_that_cannot_be_pruned(data: Path, tmp_path: Path, pruned: Path) 
     assert ran.returncode == 1 and "not empty. Name another directory" in ran.stderr and "Traceback" not in ran.stderr
     ran = headcount("heads", tmp_path)
     assert ran.returncode == 1 and "no config.json" in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
-    from transformers import AlbertConfig, AlbertModel
+    from transformers import XLNetConfig, XLNetModel
 
-    AlbertModel(
-        AlbertConfig(vocab_size=40, hidden_size=16, num_attention_heads=2, intermediate_size=16)
-    ).save_pretrained(tmp_path / "albert")
-    ran = headcount("heads", tmp_path / "albert")
-    assert ran.returncode == 1 and "AlbertAttention" in ran.stderr and "docs/add-a-family.md" in ran.stderr
+    XLNetModel(XLNetConfig(vocab_size=40, d_model=16, n_layer=1, n_head=2, d_inner=16)).save_pretrained(
+        tmp_path / "xlnet"
+    )
+    ran = headcount("heads", tmp_path / "xlnet")
+    assert ran.returncode == 1 and "XLNetRelativeAttention" in ran.stderr and "docs/add-a-family.md" in ran.stderr
     tiny("bert").save_pretrained(tmp_path / "bert")
     (tmp_path / "bert" / "config.json").write_text("{")
     ran = headcount("heads", tmp_path / "bert")
@@ -139,6 +139,12 @@ def test_models_that_cannot_be_pruned(data: Path, tmp_path: Path, pruned: Path) 
 
 def test_wrong_usage_is_exit_code_2() -> None:
     runner = CliRunner()
-    for arguments in (["prune"], ["no-such-command"], ["bench", "one"], ["heads", "m", "--no-such-option"]):
+    for arguments in (
+        ["prune"],
+        ["no-such-command"],
+        ["bench"],
+        ["bench", "m", "--keep", "1"],
+        ["heads", "m", "--no-such-option"],
+    ):
         assert runner.invoke(cli.app, arguments).exit_code == 2
     assert runner.invoke(cli.app, ["--help"]).exit_code == 0

@@ -221,9 +221,9 @@ def bench(
     from headcount.shape import compare_shapes
 
     if (shape is None) == (not models):
-        raise BadRecipe("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
+        raise typer.BadParameter("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
     if shape is None and (keep or runtime or sites):
-        raise BadRecipe("--keep, --sites and --runtime go with --shape; models to compare have the heads they have.")
+        raise typer.BadParameter("--keep, --sites and --runtime go with --shape; models have the heads they have.")
     _set_up(threads, fast_matmul)
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:

@@ -63,14 +63,18 @@ def _require_held(model: Any) -> None:
 
 
 def _tokenizer(directory: Path) -> Any:
+    missing = "CTranslate2 keeps the vocabulary with the model, but beside this model there is no tokenizer"
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(directory)
+            tokenizer = AutoTokenizer.from_pretrained(directory)
     except Exception as error:  # whatever the tokenizer's own class makes of missing files
         raise BadRecipe(
-            "CTranslate2 keeps the vocabulary with the model, but beside this model there is no tokenizer that can be "
-            f"loaded: {first_line(error)}. Save the tokenizer into the model's directory."
+            f"{missing} that can be loaded: {first_line(error)}. Save the tokenizer into the model's directory."
         ) from error
+    # Without any files transformers makes up an empty tokenizer of the right class.
+    if not any((directory / file).is_file() for file in tokenizer.vocab_files_names.values()):
+        raise BadRecipe(f"{missing}. Save the tokenizer into the model's directory.")
+    return tokenizer
 
 
 @dataclass(frozen=True)
