@@ -102,10 +102,12 @@ def test_reachable_numbers_are_those_of_some_sizes(sizes: list[int]) -> None:
 
 
 def test_a_budget_that_units_cannot_meet_says_which_can() -> None:
-    with pytest.raises(BadRecipe, match="exactly 7 of 12 heads.*nearest budgets are 6 and 9, or set unit to 'query'"):
+    with pytest.raises(BadRecipe, match=r"exactly 7 of 12 heads.*nearest budgets are 6 and 9\."):
         Budget(7).resolve(GROUPED.all)
-    with pytest.raises(BadRecipe, match="nearest budgets are 6 and 8, or set unit to 'group'"):
-        Budget(7, unit="query").resolve(GROUPED.all)
+    with pytest.raises(BadRecipe, match="nearest budgets are 8 and 10, or set unit to 'group'"):
+        Budget(9, unit="query").resolve(GROUPED.all)
+    with pytest.raises(BadRecipe, match="nearest budgets are 6 and 9, or set unit to 'query'"):
+        Budget(8).resolve(GROUPED.all)
     with pytest.raises(BadRecipe, match="Got unit 'row'. Valid units: group, query"):
         Budget(7, unit="row")
     assert Budget(0.6).resolve(GROUPED.all)[1] == 6  # 7.2 heads: a fraction goes to the nearest

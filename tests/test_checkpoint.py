@@ -27,7 +27,8 @@ from headcount.anatomy import head_map, present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load, skeleton
 from headcount.errors import BadRecipe, CorruptCheckpoint
-from headcount.surgery import outputs, remove_heads
+from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
 
 def pruned(family: str) -> Any:
@@ -104,6 +105,7 @@ def test_a_part_loads_from_the_whole(tmp_path: Path) -> None:
         assert torch.equal(hidden_state(part, own), hidden_state(tower, own))
 
 
+@pytest.mark.slow
 def test_without_the_import_loading_fails_loudly(saved: Path) -> None:
     code = f"import transformers; transformers.AutoModel.from_pretrained({str(saved)!r})"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -12,7 +12,8 @@ from transformers import pipeline
 from families import FAMILIES, tiny
 from headcount.anatomy import head_map, survey
 from headcount.anatomy.probe import random_inputs
-from headcount.surgery import outputs, remove_heads
+from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
 # Family -> the layers that adapters go on: separate, fused and shared-key/value projections.
 ADAPTED: dict[str, list[str]] = {

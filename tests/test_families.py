@@ -12,15 +12,53 @@ import transformers
 
 import headcount
 from families import FAMILIES, tiny
-from headcount.anatomy import head_map, present, survey
+from headcount.anatomy import ANATOMY, head_map, present, survey
 from headcount.anatomy.probe import random_inputs
 from headcount.budget import units_of
 from headcount.heads import Subset
-from headcount.surgery import outputs, remove_heads
+from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
-# The fast suite takes each family with the implementation that its users get; the others are marked slow.
+# The fast suite takes families of each row, as users get them; the others, and other implementations, are marked slow.
+FAST = [
+    "bert",
+    "roberta",
+    "albert",
+    "distilbert",
+    "mpnet",
+    "deberta-v2",
+    "modernbert",
+    "vit",
+    "beit",
+    "clip",
+    "siglip",
+    "wav2vec2",
+    "whisper",
+    "bart",
+    "marian",
+    "t5",
+    "umt5",
+    "gpt2",
+    "gptj",
+    "gpt-neox",
+    "bloom",
+    "falcon",
+    "falcon-alibi",
+    "falcon-multi-query",
+    "opt",
+    "phi",
+    "phi3",
+    "llama",
+    "qwen3",
+    "gemma2",
+    "bert-decoder",
+]
 CASES = [
-    pytest.param((family, attention), id=f"{family}-{attention}", marks=[pytest.mark.slow] if number else [])
+    pytest.param(
+        (family, attention),
+        id=f"{family}-{attention}",
+        marks=[] if family in FAST and number == 0 else [pytest.mark.slow],
+    )
     for family, spec in FAMILIES.items()
     for number, attention in enumerate(spec.attention)
 ]
@@ -198,4 +236,11 @@ def test_the_page_is_of_these_families() -> None:
     """docs/families.md comes from `make families`; whoever adds a family runs it."""
     page = (Path(__file__).parents[1] / "docs" / "families.md").read_text(encoding="utf-8")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")][1:]
-    assert rows == list(FAMILIES) and "not run" not in page and "**fails**" not in page
+    assert rows == list(FAMILIES) and "| not run" not in page and "**fails**" not in page
+
+
+def test_families_try_every_class_and_the_fast_ones_every_row() -> None:
+    rows = [id(ANATOMY[type(survey(tiny(family))[0].attention).__name__]) for family in FAST]
+    assert {id(row) for row in ANATOMY.values()} == set(rows)
+    classes = {type(live.attention).__name__ for family in FAMILIES for live in survey(tiny(family))}
+    assert classes == set(ANATOMY)  # and the others try every class

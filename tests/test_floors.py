@@ -26,6 +26,7 @@ FLOORS = {
     "fingerprint": 3,
     "plan": 3,
     "gating": 2,
+    "selfcheck": 2,
     "surgery": 2,
     "anatomy": 1,
     "heads": 0,

@@ -12,7 +12,7 @@ from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
 from headcount.gating import GATES_NAME, attach, detach, gated, masked, scale_heads
 from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.surgery import outputs
+from headcount.selfcheck import outputs
 
 
 def quick(keep: float = 5, **options: float) -> GumbelTopK:
@@ -125,7 +125,7 @@ def test_state_travels_in_the_state_dict_and_a_resumed_run_is_the_same() -> None
     assert torch.equal(resumed.scores, whole.scores) and resumed.draws == whole.draws == 3
     resumed_model.to(torch.bfloat16)
     assert resumed.scores.dtype == torch.float64  # no cast of the model reaches the scores
-    with pytest.raises(BadRecipe, match="for another number of heads"):
+    with pytest.raises(BadRecipe, match="for other heads, kinds of site or units"):
         resumed.set_extra_state(torch.zeros(4))
 
 

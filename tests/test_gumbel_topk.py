@@ -79,7 +79,10 @@ def test_backward_is_that_of_the_recursion(spread: float, keep: int) -> None:
     assert exactly >= 5
 
 
-@pytest.mark.parametrize(("keep", "temperature"), [(12, 1e-2), (72, 1e-4), (132, 1.0)])
+@pytest.mark.parametrize(
+    ("keep", "temperature"),
+    [(12, 1e-2), pytest.param(72, 1e-4, marks=pytest.mark.slow), pytest.param(132, 1.0, marks=pytest.mark.slow)],
+)
 def test_backward_against_sixty_digits(keep: int, temperature: float) -> None:
     r, weights = draw(1.0, 5).requires_grad_(), draw(1.0, 6)
     (grad,) = torch.autograd.grad((soft_top_k(r, keep, temperature) * weights).sum(), r)
@@ -108,6 +111,7 @@ def test_backward_against_finite_differences(seed: int, keep: int, temperature: 
     assert torch.autograd.gradcheck(lambda x: soft_top_k(x, keep, temperature), (r,), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_frequencies_of_subsets_are_those_enumerated() -> None:
     """Eqs. 12 and 13 by brute force on five heads, against the hard subset of perturbed scores."""
     scores = torch.tensor([0.3, -1.0, 1.2, 0.0, 0.7], dtype=torch.float64)

@@ -11,7 +11,8 @@ from headcount.anatomy import head_map, present
 from headcount.demo import encoder_directory
 from headcount.gating import masked
 from headcount.heads import Subset
-from headcount.surgery import outputs, remove_heads
+from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
 pytestmark = pytest.mark.slow
 TEXT = ["A head that is gone is not missed.", "Two of them may be.", "Who knows?"]

@@ -32,7 +32,8 @@ from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.fingerprint import difference
 from headcount.heads import Subset
 from headcount.plan import Plan, apply_plan, extract_plan
-from headcount.surgery import outputs, remove_heads
+from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
 SITE = "bert.encoder.layer.1.attention"
 
@@ -355,6 +356,9 @@ def test_the_commands(base: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
     made = run(cli.app, ["plan", str(tmp_path / "pruned"), "--base", str(base), "-o", str(file), "--json"])
     size = file.stat().st_size
     assert json.loads(made.stdout) == {"output": str(file), "heads": 12, "kept": 3, "text": "0 1 2", "bytes": size}
+    twice = run(cli.app, ["plan", str(tmp_path / "pruned"), "--base", str(base), "-o", str(file)])
+    assert isinstance(twice.exception, BadRecipe) and "is there already" in str(twice.exception)
+    file.unlink()
     shown = run(cli.app, ["plan", str(tmp_path / "pruned"), "--base", str(base), "-o", str(file)])
     assert f"Wrote {file} ({size:,} bytes): 3 of 12 heads; per layer: 0 1 2." in shown.stdout
     applied = run(cli.app, ["apply", str(base), str(file), "-o", str(small), "--json"])
@@ -365,6 +369,7 @@ def test_the_commands(base: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
     assert isinstance(refused.exception, BadRecipe) and "not empty" in str(refused.exception)
 
 
+@pytest.mark.slow
 def test_the_commands_as_processes(base: Path, plan: Path, tmp_path: Path) -> None:
     tiny("bert", seed=1).save_pretrained(tmp_path / "other")
     command = [str(Path(sys.executable).parent / "headcount"), "apply", str(tmp_path / "other"), str(plan)]

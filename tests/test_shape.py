@@ -15,6 +15,8 @@ MAP = HeadMap(
         Site("enc.0", "encoder", 0, 4, 4, 8),
         Site("enc.1", "encoder", 1, 2, 2, 16),
         Site("dec.0", "decoder", 0, 6, 2, 8),
+        Site("cross.0", "cross", 0, 2, 2, 8),
+        Site("dec.1", "decoder", 1, 2, 2, 8),
     )
 )
 
@@ -27,15 +29,20 @@ def test_a_budget_is_spread_evenly(keep: int) -> None:
 
 
 def test_distributions_are_read_as_the_papers_print_them() -> None:
-    assert subset_of("3 0 6", MAP).to_json() == {"enc.0": [0, 1, 2], "enc.1": [], "dec.0": [0, 1, 2, 3, 4, 5]}
-    some = MAP.subset({"enc.0": [0], "dec.0": [0, 1, 2]})
-    assert subset_of(str(some), MAP) == some  # `encoder 1 0 | decoder 3`
-    assert subset_of("100%", MAP) == MAP.all and subset_of("0%", MAP, "encoder").counts() == [0, 0, 6]
+    every = {"enc.0": [0, 1, 2], "enc.1": [], "dec.0": [0, 1, 2, 3, 4, 5], "cross.0": [0], "dec.1": []}
+    assert subset_of("encoder 3 0 | decoder 6 0 | cross 1", MAP).to_json() == every  # kind by kind, not by place
+    some = MAP.subset({"enc.0": [0], "dec.0": [0, 1, 2], "dec.1": [0]})
+    assert subset_of(str(some), MAP) == some
+    encoder = HeadMap(MAP.sites[:2])
+    assert subset_of("3 0", encoder).counts() == [3, 0]
+    assert subset_of("100%", MAP) == MAP.all and subset_of("0%", MAP, "encoder").counts("encoder") == [0, 0]
     for text, says in {
-        "1 2": "for each of the 3 sites, as in 'encoder 4 2 | decoder 6'",
-        "1 3 3": "Cannot keep 3 of 2 heads at 'enc.1'",
+        "1 2": "for each of the 5 sites, as in 'encoder 4 2 | decoder 6 2 | cross 2'",
+        "1 2 6 2 2": "Cannot read the distribution",  # which of them are cross?
+        "encoder 1 3 | decoder 3 1 | cross 1": "Cannot keep 3 of 2 heads at 'enc.1'",
+        "encoder 1 1 | decoder 4 1 | cross 1": "Cannot keep 4 of 6 heads at 'dec.0', which go in groups of 3",
         "many": "Cannot read the budget 'many'",
-        "13": "Cannot keep 13 of 12 heads",
+        "17": "Cannot keep 17 of 16 heads",
         "1, 2, 3": "Cannot read the distribution",
     }.items():
         with pytest.raises(BadRecipe, match=says):

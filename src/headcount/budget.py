@@ -161,10 +161,11 @@ def _sums(sizes: Sequence[int]) -> int:
 def _not_reachable(keep: int, subset: Subset, unit: str, possible: list[int]) -> str:
     near = [max(n for n in possible if n < keep), min(n for n in possible if n > keep)]
     how = "groups that share a key/value head" if unit == "group" else "one head of every group at a time"
+    other = next(name for name in UNITS if name != unit)
+    helps = keep in reachable([len(heads) for heads in units_of(subset, other)])
     return (
         f"Cannot keep exactly {keep} of {len(subset)} heads: under grouped-query attention they go in {how}. "
-        f"The nearest budgets are {near[0]} and {near[1]}"
-        + (", or set unit to 'query'." if unit == "group" else ", or set unit to 'group'.")
+        f"The nearest budgets are {near[0]} and {near[1]}{f', or set unit to {other!r}' if helps else ''}."
     )
 
 

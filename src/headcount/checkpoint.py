@@ -24,7 +24,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from headcount.anatomy import LiveSite, survey
-from headcount.errors import BadRecipe, CorruptCheckpoint
+from headcount.errors import BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.surgery import FORMAT_VERSION, METHOD_NAME, cut, record_structure
 
 LEGACY_NAME = f"{METHOD_NAME}-transformers-4"
@@ -272,7 +272,9 @@ def skeleton(source: str | Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise BadRecipe(f"Cannot load a model from '{source}': {str(error).splitlines()[0]}") from error
+        where = "" if Path(source).is_dir() else f"there is no directory '{source}', and the Hub gives no such model: "
+        raise BadRecipe(f"Cannot load a model from '{source}': {where}{str(error).splitlines()[0]}") from error
+    _require_plain(config, source)
     classes = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
     kind = next((each for each in classes if each is not None), None)
     with torch.device("meta"):
@@ -295,6 +297,16 @@ def load(source: str | Path) -> Any:
         return kind.from_pretrained(source)
     except (OSError, SafetensorError) as error:
         raise CorruptCheckpoint(f"'{source}': the weights cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _require_plain(config: Any, source: str | Path) -> None:
+    recorded = getattr(config, "quantization_config", None)
+    kind = recorded.get("quant_method") if isinstance(recorded, dict) else recorded
+    if kind not in (None, METHOD_NAME):
+        raise UnsupportedModel(
+            f"'{source}' is quantized ({kind}): its weights are packed, and heads cannot be sliced out of them. "
+            "Take the model that it was made from, prune it, and quantize the pruned model."
+        )
 
 
 def _recorded(config: Any) -> PrunedHeads | _Legacy | None:

@@ -38,6 +38,9 @@ def main() -> None:
     except PruningError as error:
         print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"headcount: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()
@@ -243,9 +246,9 @@ def bench(
 
 
 def _timings(comparison: Any) -> Table:
-    table = Table(
-        "model", "runtime", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB", "GFLOPs"
-    )  # fmt: skip
+    table = Table()
+    for name in ("model", "runtime", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB"):
+        table.add_column(name, overflow="fold")  # in a narrow terminal a number is broken, never cut off
     for t in comparison.timings:
         table.add_row(
             t.name,
@@ -257,7 +260,6 @@ def _timings(comparison: Any) -> Table:
             _known(t.share_of_prediction, ".1%"),
             _known(t.size.parameters, ","),
             f"{t.size.bytes / 1e6:.1f}",
-            _known(None if t.flops is None else t.flops / 1e9, ".2f"),
         )
     return table
 
@@ -272,7 +274,9 @@ def plan(
     """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
     from headcount.plan import extract_plan
 
-    _set_up(None, False)
+    _set_up(None, None)
+    if output.exists():
+        raise BadRecipe(f"'{output}' is there already. Name another file, or remove it.")
     extracted = extract_plan(pruned, base)
     extracted.save(output)
     _wrote(output, extracted.subset, {"bytes": output.stat().st_size}, json_)
@@ -288,7 +292,7 @@ def apply(
     """Cut a base model by a plan, and write an ordinary pruned directory."""
     from headcount.plan import apply_plan
 
-    _set_up(None, False)
+    _set_up(None, None)
     _wrote(output, apply_plan(base, plan, output), {}, json_)
 
 
@@ -303,7 +307,7 @@ def export(
     """Write a model in another runtime's format, and check that it computes the same there."""
     from headcount.export import export_model
 
-    _set_up(threads, False)
+    _set_up(threads, None)
     exported = export_model(model, output, to)
     if json_:
         return _print_json(exported.to_json())
@@ -373,8 +377,8 @@ def _data(
     }
 
 
-def _set_up(threads: int | None, fast: bool) -> None:
-    """Quiet libraries, threads, and fast products; what is switched on is said."""
+def _set_up(threads: int | None, fast: bool | None) -> None:
+    """Quiet libraries, threads, and fast products if speed matters; what is switched on is said."""
     import torch
     import transformers
 
@@ -388,8 +392,9 @@ def _set_up(threads: int | None, fast: bool) -> None:
         if threads < 1:
             raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
         torch.set_num_threads(threads)
-    mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
-    _say(f"matrix products: {mode.why}")
+    if fast is not None:
+        mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
+        _say(f"matrix products: {mode.why}")
 
 
 def _wrote(output: Path, subset: Any, more: dict[str, Any], json_: bool) -> None:

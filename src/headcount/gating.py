@@ -4,6 +4,7 @@ A gate scales what enters a site's output projection, head by head: a pre-hook o
 model family and every attention implementation (Li et al. 2021, eq. 4).
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -130,6 +131,7 @@ class Gates(nn.Module):
         unit_of = {index: number for number, heads in enumerate(self.units) for index in heads}
         self._of_head = [unit_of[index] for index in candidates.indices]
         self.always = present - candidates
+        self._identity = zlib.crc32(repr(self.units).encode())
         self.scores = relaxation.initial_scores(len(self.units), self._generator(-1))
         self.moments = torch.zeros(2, len(self.units), dtype=torch.float64)
         self.steps = self.draws = self.dropped = 0
@@ -195,19 +197,20 @@ class Gates(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Everything a resumed run needs, as one tensor: safetensors can hold it, and no data type cast reaches it."""
-        counters = torch.tensor([self.steps, self.draws, self.dropped], dtype=torch.float64)
+        counters = torch.tensor([self._identity, self.steps, self.draws, self.dropped], dtype=torch.float64)
         return torch.cat([counters, self.scores, *self.moments])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take up what `get_extra_state` gave."""
         heads = len(self.units)
-        if state.shape != (3 + 3 * heads,):
+        if state.shape != (4 + 3 * heads,) or int(state[0]) != self._identity:
             raise BadRecipe(
-                f"Saved gates are for another number of heads: got {state.shape[0]} values for {heads} heads."
+                f"Saved gates are for other heads, kinds of site or units: got {state.shape[0]} values for {heads} "
+                "scores. Attach gates as they were attached when they were saved."
             )
         state = state.detach().to("cpu", torch.float64).clone()
-        self.steps, self.draws, self.dropped = (int(n) for n in state[:3])
-        self.scores, self.moments = state[3 : 3 + heads], state[3 + heads :].reshape(2, heads)
+        self.steps, self.draws, self.dropped = (int(n) for n in state[1:4])
+        self.scores, self.moments = state[4 : 4 + heads], state[4 + heads :].reshape(2, heads)
 
     def _generator(self, draw: int) -> torch.Generator:
         # Mixed first: torch's CPU generator looks at 32 bits of a seed, and neighbouring seeds must not be alike.
@@ -234,7 +237,8 @@ class Gates(nn.Module):
         where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
 
         def gate_of(live: LiveSite, x: Tensor) -> Tensor:
-            gates = self._hard() if self._drawn is None else self._drawn
+            # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
+            gates = self._drawn if self.training and self._drawn is not None else self._hard()
             return gates[where[live.site.name]].to(x.dtype).to(x.device)  # the type first: not every device has float64
 
         self._handles = [model.register_forward_pre_hook(self._draw)]

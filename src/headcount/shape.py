@@ -14,8 +14,8 @@ from headcount.anatomy import head_map
 from headcount.budget import Budget, top
 from headcount.checkpoint import skeleton
 from headcount.errors import BadRecipe, UnsupportedModel
-from headcount.export import EXPORTERS, export_model
-from headcount.heads import Head, HeadMap, Subset
+from headcount.export import EXPORTERS, copy_tokenizer, export_model
+from headcount.heads import HeadMap, Subset
 from headcount.measure import Comparison, compare
 from headcount.runtimes import PyTorch, Runner, library, open_model
 from headcount.surgery import remove_heads
@@ -38,7 +38,7 @@ def compare_shapes(
     """Time a model of this configuration, with random weights, next to itself with fewer heads; one runtime at a time.
 
     Args:
-        source: A model directory or a Hub name; only its configuration is read.
+        source: A model directory or a Hub name; only its configuration is read, as the model was built.
         keep: What to keep, once for each smaller model: a budget (`12`, `25%`), which is spread evenly over the sites,
             or the heads of each site (`5 1 3 1 5 6`).
         runtimes: Of `RUNTIME_NAMES`. None: PyTorch, and all others that are installed and hold such a model.
@@ -64,7 +64,7 @@ def compare_shapes(
         with tempfile.TemporaryDirectory() as directory:
             try:
                 models = {
-                    name: _open(outline, subset, runtime, Path(directory) / str(number), threads)
+                    name: _open(source, outline, subset, runtime, Path(directory) / str(number), threads)
                     for number, (name, subset) in enumerate(subsets.items())
                 }
             except (BadRecipe, UnsupportedModel) as error:
@@ -77,30 +77,37 @@ def compare_shapes(
 
 
 def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
-    """The heads that stay by a budget, spread evenly over the sites, or by a number for each site.
+    """The heads that stay by a budget, spread evenly over the sites, or by a number for each site, kind by kind.
 
     Raises:
         BadRecipe: The text is neither, or does not fit the model.
     """
-    numbers = [int(number) for number in re.findall(r"\d+", text)]
     if len(text.split()) == 1:
         candidates, keep = Budget.parse(text, sites).resolve(whole.all)
         # The r-th group of every site ranks before any site's next one.
         places = [-(head.index // whole[head.site].group) for head in candidates]
         return top(candidates, [float(place) for place in places], keep) | (whole.all - candidates)
-    if not re.fullmatch(r"[\d\s|a-z]+", text) or len(numbers) != len(whole.sites):
+    kinds = {site.kind for site in whole.sites}
+    runs = [re.fullmatch(r"\s*([a-z]*)\s*((?:\d+\s*)+)", run) for run in text.split("|")]
+    numbers = {run[1] or next(iter(kinds)): [int(n) for n in run[2].split()] for run in runs if run}
+    counts = {kind: [site for site in whole.sites if site.kind == kind] for kind in kinds}
+    fits = {kind: len(found) for kind, found in numbers.items()} == {kind: len(of) for kind, of in counts.items()}
+    if None in runs or not fits or (len(kinds) > 1 and any(run and not run[1] for run in runs)):
         raise BadRecipe(
             f"Cannot read the distribution '{text}'. Give a number of heads for each of the {len(whole.sites)} sites, "
             f"as in '{whole.all}', or a budget (12, 25%)."
         )
-    for site, number in zip(whole.sites, numbers, strict=True):
-        if number > site.heads:
-            raise BadRecipe(f"Cannot keep {number} of {site.heads} heads at '{site.name}'.")
-    kept = [(site.name, i) for site, number in zip(whole.sites, numbers, strict=True) for i in range(number)]
-    return Subset(whole, tuple(sorted(whole.index(Head(name, i)) for name, i in kept)))
+    kept: dict[str, range] = {}
+    for kind, of in counts.items():
+        for site, number in zip(of, numbers[kind], strict=True):
+            if number > site.heads or number % site.group:
+                groups = f", which go in groups of {site.group}" if site.group > 1 else ""
+                raise BadRecipe(f"Cannot keep {number} of {site.heads} heads at '{site.name}'{groups}.")
+            kept[site.name] = range(number)
+    return whole.subset(kept)
 
 
-def _open(outline: Any, subset: Subset, runtime: str, directory: Path, threads: int) -> Runner:
+def _open(source: str | Path, outline: Any, subset: Subset, runtime: str, directory: Path, threads: int) -> Runner:
     """The model with this subset and random weights, open in this runtime."""
     if runtime != "pytorch":
         for name in EXPORTERS[FORMAT_OF[runtime]].libraries:
@@ -115,5 +122,6 @@ def _open(outline: Any, subset: Subset, runtime: str, directory: Path, threads: 
         return PyTorch(model, threads)
     saved: Any = model
     saved.save_pretrained(directory / "model")
+    copy_tokenizer(source, directory / "model")  # CTranslate2 holds no model without its vocabulary
     export_model(directory / "model", directory / "export", FORMAT_OF[runtime])
     return open_model(directory / "export", threads)

@@ -8,22 +8,20 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headcount.anatomy import ANATOMY, LiveSite, present, survey
 from headcount.anatomy.forwards import ConfigView, adapt_forward
-from headcount.anatomy.probe import evaluating, random_inputs
+from headcount.anatomy.probe import random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
-from headcount.errors import BadRecipe, SurgeryFailed
-from headcount.gating import detach, masked
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.gating import detach
 from headcount.heads import HeadMap, Subset
+from headcount.selfcheck import check_cut, gated_outputs
 
 FORMAT_VERSION = 1
 METHOD_NAME = "headcount"
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
-"""Largest difference between gated and cut outputs, as a share of the largest output (at least 1), per data type."""
 
 
 def remove_heads(
@@ -44,35 +42,52 @@ def remove_heads(
         keep: The heads to keep, in the original numbering. A mapping names heads per site: sites it leaves out keep
             the heads they have.
         check: Compare gated and cut outputs on a batch before returning.
-        example: That batch, as keyword arguments of the model. None: random token ids.
+        example: That batch, as keyword arguments of the model. None: random tokens, pixels or sound.
+
+    Hand over the model that you will save, not a part of it: the structure is recorded by the names it has there.
 
     Raises:
-        BadRecipe: A head to keep does not exist, or is gone already.
-        UnsupportedModel: See `anatomy.survey`.
+        BadRecipe: A head to keep does not exist, or is gone already; or key/value groups would be uneven.
+        UnsupportedModel: See `anatomy.survey`; or no batch can be made up for the check, or it would not reach a site.
         SurgeryFailed: Gated and cut outputs differ; the model is as it was before, without attached gates.
     """
-    here = present(model)
-    subset = keep if isinstance(keep, Subset) else _from_mapping(here, keep)
+    whole: Any = _recordable(model)
+    here = present(whole)
+    subset = _subset(here, keep)
     if not subset <= here:
         gone = [f"{head.site}:{head.index}" for head in subset - here]
         raise BadRecipe(f"Cannot keep heads that are gone already: {', '.join(gone)}. This model has: {here}.")
+    _require_weights(whole, check)
+    inputs = (random_inputs(whole) if example is None else dict(example)) if check else None
     detach(model)  # the hard subset that attached gates apply in evaluation would be applied twice
-    inputs = (random_inputs(model) if example is None else dict(example)) if check else None
-    with masked(model, subset):
-        expected = None if inputs is None else _everything(model, inputs)
-    before = _snapshot(model)
+    expected = None if inputs is None else gated_outputs(whole, inputs, subset)
+    before = _snapshot(whole)
     try:
-        for live in survey(model):
+        for live in survey(whole):
             cut(live, subset.at(live.site.name))
         if len(subset) < len(subset.head_map):
-            record_structure(model)
+            _renumber_alignment(whole, here, subset)
+            record_structure(whole)
         if inputs is not None and expected is not None:
-            for what, tensor in _everything(model, inputs).items():
-                _compare(what, expected[what], tensor)
+            check_cut(whole, inputs, expected)
     except BaseException:
         _restore(before)
         raise
     return model
+
+
+def _recordable(model: nn.Module) -> nn.Module:
+    """The model whose configuration is saved: inside adapters, compiled models and wrappers the outermost one."""
+    return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
+
+
+def _require_weights(model: nn.Module, check: bool) -> None:
+    offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())  # accelerate brings weights by hooks
+    if (check or offloaded) and any(parameter.is_meta for parameter in model.parameters()):
+        raise UnsupportedModel(
+            "Some weights are not in memory: the model is offloaded, or was built without weights. "
+            "Load it whole (device_map='cpu'), remove heads, save, and load the small one as you like."
+        )
 
 
 def cut(live: LiveSite, kept: list[int]) -> None:
@@ -131,7 +146,8 @@ def structure(model: nn.Module) -> dict[str, Any]:
 def record_structure(model: nn.Module) -> None:
     """Write the structure into the model's configuration, where `save_pretrained` finds it.
 
-    Static caches are told to take their shape from the keys, layer by layer, not from the configuration.
+    Static caches are told to take their shape from the keys, layer by layer, not from the configuration; matrices of
+    nothing are no longer trained, for they get no gradient, which distributed training would wait for.
 
     The place is `quantization_config`: the one extension point at which transformers lets a library prepare a model
     before its weights are loaded. A part with a configuration of its own, as CLIP's towers, can be loaded alone from
@@ -142,6 +158,9 @@ def record_structure(model: nn.Module) -> None:
     for part in model.modules():
         if isinstance(part, PreTrainedModel) and part.config is not config and _has_sites(part):
             part.config.quantization_config = structure(part)
+    for parameter in model.parameters():
+        if not parameter.numel():
+            parameter.requires_grad_(False)
     if hasattr(model, "_get_static_cache_init_shape"):
         model._get_static_cache_init_shape = _no_common_shape  # type: ignore[assignment]
 
@@ -154,42 +173,17 @@ def _no_common_shape() -> None:
     """Layers differ in their key/value heads: there is no one shape to build a static cache in beforehand."""
 
 
-def outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What the model computes of these inputs in evaluation mode, without gradients.
-
-    All floating-point outputs (logits, hidden state, embeddings) side by side, flattened.
-    """
-    with evaluating([model]), torch.no_grad():
-        result: Any = model(**inputs)
-    values = result.values() if isinstance(result, Mapping) else result
-    found = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
-    return torch.cat([value.flatten() for value in found])
-
-
-def generated(model: Any, inputs: Mapping[str, Tensor], steps: int = 2) -> Tensor:
-    """The logits of so many greedy steps of `generate`, with its cache. Shape: (batch, step, vocabulary)."""
-    own = {name: value for name, value in inputs.items() if name != "decoder_input_ids"}
-    with evaluating([model]), torch.no_grad():
-        result: Any = model.generate(
-            **own, max_new_tokens=steps, min_new_tokens=steps, do_sample=False, num_beams=1,
-            output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
-    return torch.stack(result.logits, dim=1)
-
-
-def _everything(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What gated and cut model must agree on."""
-    found = {"outputs": outputs(model, inputs)}
-    if hasattr(model, "can_generate") and model.can_generate():
-        # The second step reads the cache: its length is where a site without heads in the first layer would show.
-        found["outputs while generating"] = generated(model, inputs)
-    return found
-
-
-def _from_mapping(here: Subset, keep: Mapping[str, Iterable[int]]) -> Subset:
+def _subset(here: Subset, keep: Any) -> Subset:
+    """What is to be kept, of the heads there are."""
     head_map: HeadMap = here.head_map
+    if isinstance(keep, Subset):
+        if keep.head_map != head_map:
+            raise BadRecipe("The subset is of another model. Make one of this model's: head_map(model).subset({...}).")
+        return keep
+    if not isinstance(keep, Mapping):
+        raise BadRecipe(f"Heads to keep are a Subset, or a mapping of sites to lists of heads; got {keep!r}.")
     names = {site.name for site in head_map.sites}
-    if strange := [name for name in keep if name not in names]:
+    if strange := [str(name) for name in keep if name not in names]:
         raise BadRecipe(f"This model has no site {', '.join(strange)}. Sites: {', '.join(sorted(names))}.")
     try:
         return head_map.subset({name: keep.get(name, here.at(name)) for name in names})
@@ -197,31 +191,34 @@ def _from_mapping(here: Subset, keep: Mapping[str, Iterable[int]]) -> Subset:
         raise BadRecipe(str(error)) from None
 
 
-def _compare(what: str, gated: Tensor, cut: Tensor) -> None:
-    scale = max(1.0, float(gated.abs().max())) if gated.numel() else 1.0
-    difference = float((gated - cut).abs().max()) / scale if gated.numel() else 0.0
-    allowed = TOLERANCE.get(gated.dtype, 1e-5)
-    if not difference <= allowed:
-        raise SurgeryFailed(
-            f"After cutting, the model's {what} differ from the gated model's by {difference:.1e}; allowed for "
-            f"{gated.dtype} is {allowed:.0e}. The model was put back as it was. If its attention was modified, "
-            "headcount's table does not describe it; please report the model's class."
-        )
+def _renumber_alignment(model: Any, before: Subset, after: Subset) -> None:
+    """Whisper tells times by certain heads of its cross-attention, by their places: those that stay get new ones."""
+    configured: Any = getattr(model, "generation_config", None)
+    alignment = getattr(configured, "alignment_heads", None)
+    if not alignment:
+        return
+    crossing = {site.layer: site.name for site in before.head_map.sites if site.kind == "cross"}
+    heads = [(crossing[layer], before.at(crossing[layer])[place], layer) for layer, place in alignment]
+    configured.alignment_heads = [
+        [layer, after.at(name).index(head)] for name, head, layer in heads if head in after.at(name)
+    ]
 
 
-def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any]]]:
-    """What every module (and the configuration) holds, so that a failed surgery leaves no trace. Copies no weights."""
-    holders: list[Any] = [*model.modules(), model.config]
+def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any], dict[str, dict[Any, Any]]]]:
+    """What every module and configuration holds, so that a failed surgery leaves no trace. Copies no weights."""
+    configs = {id(c): c for module in model.modules() if (c := getattr(module, "config", None)) is not None}
+    generation: Any = getattr(model, "generation_config", None)
+    holders: list[Any] = [*model.modules(), *configs.values(), *([] if generation is None else [generation])]
     return [
-        (
-            holder,
-            {name: copy.copy(value) if isinstance(value, dict) else value for name, value in vars(holder).items()},
-        )
+        (holder, dict(vars(holder)), {name: copy.copy(v) for name, v in vars(holder).items() if isinstance(v, dict)})
         for holder in holders
     ]
 
 
-def _restore(snapshot: list[tuple[Any, dict[str, Any]]]) -> None:
-    for holder, state in snapshot:
+def _restore(snapshot: list[tuple[Any, dict[str, Any], dict[str, dict[Any, Any]]]]) -> None:
+    for holder, state, tables in snapshot:
+        for name, table in tables.items():
+            state[name].clear()  # in place: whoever registered a hook holds on to this very table
+            state[name].update(table)
         vars(holder).clear()
         vars(holder).update(state)

@@ -16,6 +16,9 @@ from headcount.anatomy.projections import empty_like_heads
 from headcount.anatomy.survey import LiveSite
 from headcount.anatomy.table import Row
 
+_STATES = ("key_value_states", "encoder_hidden_states")
+"""What cross-attention calls what it looks at."""
+
 
 def adapt_forward(live: LiveSite, kept: list[int]) -> None:
     """Let a core that has these heads left compute its forward pass. Called after each cut."""
@@ -98,12 +101,13 @@ def _forward_without_heads(
     arguments = _named(names, args, kwargs)
     hidden = arguments[names[0]]
     cache = arguments.get("past_key_values", arguments.get("layer_past"))
-    past, keys = _length(cache, core.layer_idx) if row.bias == "shared" else 0, hidden.shape[1]
+    past = _length(cache, core.layer_idx) if row.bias == "shared" else 0
+    states = next((arguments[name] for name in _STATES if arguments.get(name) is not None), hidden)
+    keys = states.shape[1]
     if cache is not None and kind == "decoder":
         own = getattr(cache, "self_attention_cache", cache)
         keys = own.update(*_blank(hidden), core.layer_idx)[0].shape[-2]
     elif cache is not None and kind == "cross" and not cache.is_updated.get(core.layer_idx):
-        states = next(arguments[name] for name in ("key_value_states", "encoder_hidden_states") if name in arguments)
         cache.cross_attention_cache.update(*_blank(states), core.layer_idx)
         cache.is_updated[core.layer_idx] = True
     attended = empty_like_heads(hidden)
@@ -111,7 +115,11 @@ def _forward_without_heads(
         attended = core.get_submodule(row.output_in_core)(attended)
     if row.after is not None:
         attended = row.after(core, attended, arguments)
-    rest = [None] * (row.returns - 1)
+    if core.training:  # what comes before has a gradient, of zeros: distributed training waits for one
+        attended = attended + 0 * hidden[..., :1]
+    rest: list[Any] = [None] * (row.returns - 1)
+    if getattr(getattr(core, "config", None), "_attn_implementation", None) == "eager":
+        rest[-1] = hidden.new_zeros(hidden.shape[0], 0, hidden.shape[1], keys)  # weights of no head, in their place
     if row.bias == "shared" and kind != "cross":
         bias = arguments.get("position_bias")
         rest[0] = _whole_bias(core, hidden.shape[1], keys, past, hidden.device) if bias is None else bias
@@ -132,7 +140,7 @@ def _length(cache: Any, layer: int) -> Any:
     return past.clone() if isinstance(past, torch.Tensor) else past
 
 
-def _whole_bias(core: Any, queries: int, keys: int, past: Any, device: Any) -> Any:
+def _whole_bias(core: Any, queries: Any, keys: Any, past: Any, device: Any) -> Any:  # sizes are symbols in a trace
     return type(core).compute_bias(core, queries, keys, device=device, past_seen_tokens=past)
 
 

@@ -11,17 +11,23 @@ from torch import Tensor, nn
 
 from headcount.errors import UnsupportedModel
 
+_HAND_OVER = "Hand over an example batch: remove_heads(..., example={...})."
+
 
 def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int = 0) -> dict[str, Tensor]:
     """A random batch that the model accepts, on its device: token ids, pixels, spectrograms or waves, as it reads.
 
-    Of texts the last is padded. Shapes: (batch, length) for texts; images and spectrograms as the configuration says.
+    Of several texts the last is padded. Shapes: (batch, length) for texts; images and sound as the configuration says.
 
     Raises:
         UnsupportedModel: The model reads something else.
     """
     config: Any = model.config
     accepted = inspect.signature(model.forward).parameters
+    # These make the decoder's tokens of the encoder's themselves; and a decoder pools where its padding begins.
+    pools = type(model).__name__.endswith(("ForSequenceClassification", "ForQuestionAnswering"))
+    if pools and getattr(config, "pad_token_id", None) is None:
+        batch = 1
     names = [getattr(model, "main_input_name", "input_ids")]
     if hasattr(config, "vision_config") and hasattr(config, "text_config") and not _generates(model):
         names = [name for name in ("input_ids", "pixel_values") if name in accepted]  # CLIP compares the two
@@ -30,14 +36,22 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     for name in names:
         if name not in _MAKERS:
             raise UnsupportedModel(
-                f"Cannot make up an input for {type(model).__name__}, whose main input is '{name}'. "
-                "Hand over an example batch: remove_heads(..., example={...})."
+                f"Cannot make up an input for {type(model).__name__}, whose main input is '{name}'. {_HAND_OVER}"
             )
-        inputs |= _MAKERS[name](config, batch, length, generator)
-    if "decoder_input_ids" in accepted and getattr(config, "is_encoder_decoder", False):
+        try:
+            inputs |= _MAKERS[name](config, batch, length, generator)
+        except AttributeError as error:
+            raise UnsupportedModel(
+                f"Cannot make up an input for {type(model).__name__}: {error}. {_HAND_OVER}"
+            ) from error
+    if "decoder_input_ids" in accepted and getattr(config, "is_encoder_decoder", False) and not pools:
         inputs["decoder_input_ids"] = _tokens(config, batch, length - 2, generator)["input_ids"]
-    device = next(model.parameters()).device
-    return {name: value.to(device) for name, value in inputs.items() if name in accepted}
+    like = next(model.parameters())
+    return {
+        name: value.to(like.device, like.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+        if name in accepted
+    }
 
 
 def _generates(model: Any) -> bool:
@@ -48,23 +62,30 @@ def _tokens(config: Any, batch: int, length: int, generator: torch.Generator) ->
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if not hasattr(text, "vocab_size"):
         raise UnsupportedModel(
-            f"Cannot make up an input: {type(config).__name__} tells no size of a vocabulary. "
-            "Hand over an example batch: remove_heads(..., example={...})."
+            f"Cannot make up an input: {type(config).__name__} tells no size of a vocabulary. {_HAND_OVER}"
         )
     # Families that count positions from the padding id (RoBERTa) need two more positions than tokens.
     length = max(2, min(length, (getattr(text, "max_position_embeddings", None) or length + 4) - 4))
-    pad = getattr(text, "pad_token_id", None)
-    pad = pad if isinstance(pad, int) and 0 <= pad < text.vocab_size else 0
-    ids = torch.randint(0, text.vocab_size - 1, (batch, length), generator=generator)
-    ids += ids >= pad  # every id but the padding's
+    pad, end = (_token(text, name) for name in ("pad_token_id", "eos_token_id"))
+    pad = pad or 0
+    words = torch.tensor([token for token in range(text.vocab_size) if token not in (pad, end)])
+    ids = words[torch.randint(len(words), (batch, length), generator=generator)]
     mask = torch.ones_like(ids)
-    mask[-1, -max(1, length // 4) :] = 0
+    if batch > 1:
+        mask[-1, -max(1, length // 4) :] = 0
+    if end is not None and end != pad:  # one in each text: some classifiers read the state there
+        ids[range(batch), mask.sum(1) - 1] = end
     ids[mask == 0] = pad
     return {"input_ids": ids, "attention_mask": mask}
 
 
+def _token(config: Any, name: str) -> int | None:
+    token = getattr(config, name, None)
+    return token if isinstance(token, int) and 0 <= token < config.vocab_size else None
+
+
 def _pixels(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
-    vision = getattr(config, "vision_config", config)
+    vision = getattr(config, "vision_config", None) or getattr(config, "encoder", config)
     size = vision.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)
     return {"pixel_values": torch.randn(batch, vision.num_channels, height, width, generator=generator)}

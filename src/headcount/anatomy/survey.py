@@ -63,12 +63,13 @@ def survey(model: nn.Module) -> list[LiveSite]:
             "cut: it reads the weights of its output projection without calling it, and its input projection is one "
             "matrix of a fixed shape. Replace it by attention with separate linear layers."
         )
+    _require_untied(found)
     unknown = [f"{name} ({kind})" for name, kind in _unknown_attention(model, [*known, *alone])]
     if unknown or not found:
-        looked = _few(unknown) or "no module whose class name has 'Attention'"
+        what = f"attention that headcount does not know. Looked at: {_few(unknown)}" if unknown else "no attention"
         raise UnsupportedModel(
-            f"{type(model).__name__} has attention that headcount does not know. Looked at: {looked}. Known classes: "
-            f"{', '.join(ANATOMY)}. A new family is one row of headcount.anatomy.ANATOMY: see docs/add-a-family.md."
+            f"{type(model).__name__} has {what}. Known are {len(ANATOMY)} classes of the families in docs/families.md; "
+            "a new family is one row of headcount.anatomy.ANATOMY: see docs/add-a-family.md."
         )
     return found
 
@@ -120,6 +121,17 @@ def _require_unquantized(model: nn.Module) -> None:
             f"{type(model).__name__} is quantized ({type(quantizer).__name__}): its weights are packed, and heads "
             "cannot be sliced out of them. Load it without quantization, prune, save, and quantize the pruned model."
         )
+
+
+def _require_untied(found: list[LiveSite]) -> None:
+    owner: dict[int, str] = {}
+    for live in found:
+        for name, parameter in live.attention.named_parameters():
+            if owner.setdefault(id(parameter), live.site.name) != live.site.name:
+                raise UnsupportedModel(
+                    f"Sites '{owner[id(parameter)]}' and '{live.site.name}' share '{name}'. To cut one would untie "
+                    "them, and the model would grow. Layers that share a whole attention module are one site."
+                )
 
 
 def _unknown_attention(model: nn.Module, known: list[str]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 The rows are facts, read by one engine (`anatomy/survey.py`, `surgery.py`); no code anywhere asks for a model type.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from headcount.anatomy.projections import Layout, separate
+from headcount.errors import UnsupportedModel
 
 CROSS_NAMES = ("encoder_attn", "EncDecAttention", "crossattention", "cross_attn")
 """What decoders call their cross-attention, where the module itself does not say what it is."""
@@ -91,6 +93,15 @@ def _falcon_layout(core: Any) -> Layout:
     return Layout({"query_key_value": "qkv"}, interleaved=core.new_decoder_architecture or not core.multi_query)
 
 
+def _bloom_layout(core: Any) -> Layout:
+    if core.slow_but_exact and core.pretraining_tp > 1:
+        raise UnsupportedModel(
+            "BLOOM with slow_but_exact and pretraining_tp > 1 reads the weights of its output projection without "
+            "calling it, so its heads can be neither gated nor cut. Set slow_but_exact to False in its configuration."
+        )
+    return Layout({"query_key_value": "qkv"}, interleaved=True)
+
+
 def _norm_of_sum(core: Any, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     total: Tensor = core.LayerNorm(arguments["hidden_states"] + core.output_dropout(projected))
     return total
@@ -103,7 +114,12 @@ def _plus_residual(core: Any, projected: Tensor, arguments: Mapping[str, Any]) -
 
 
 def _dropout(name: str) -> After:
-    return lambda core, projected, arguments: getattr(core, name)(projected)
+    return functools.partial(_dropped, name)  # not a closure: models are pickled
+
+
+def _dropped(name: str, core: Any, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    dropped: Tensor = getattr(core, name)(projected)
+    return dropped
 
 
 _BERT_SIZES = {"num_attention_heads": "heads", "all_head_size": "width"}
@@ -144,7 +160,7 @@ GPTJ = Row(
     kind=always_decoder,
 )
 BLOOM = Row(
-    Layout({"query_key_value": "qkv"}, interleaved=True),
+    _bloom_layout,
     "dense",
     {"num_heads": "heads"},
     per_head_arguments=("alibi",),
@@ -171,7 +187,7 @@ _CLASSES_OF: tuple[tuple[Row, str], ...] = (
     (ALBERT, "Albert"),
     (DEBERTA, "DebertaV2"),
     (MODERNBERT, "ModernBert"),
-    (VIT, "ViT DeiT Dinov2 Dinov2WithRegisters ViTMSN Yolos AST"),
+    (VIT, "ViT DeiT Dinov2 Dinov2WithRegisters ViTMSN AST"),
     (BEIT, "Beit"),
     (BART, "CLIP Siglip Whisper Bart MBart Marian M2M100 Pegasus Blenderbot BlenderbotSmall PLBart BioGpt Speech2Text"),
     (BART, "Wav2Vec2 Hubert UniSpeech UniSpeechSat SEW Data2VecAudio OPT"),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 
+from headcount.anatomy import survey
 from headcount.checkpoint import load
 from headcount.errors import BadRecipe
 from headcount.export.ctranslate2 import export_ctranslate2
@@ -90,7 +91,7 @@ def export_model(source: str | Path, output: str | Path, to: str) -> Exported:
 
     Raises:
         BadRecipe: There is no such format or model, a library is missing, or the output is not empty.
-        UnsupportedModel: The format cannot hold the model.
+        UnsupportedModel: The format cannot hold the model, or headcount does not know its attention.
         ExportFailed: The export could not be made, or computes something else.
         CorruptCheckpoint: See `headcount.checkpoint.load`.
     """
@@ -101,10 +102,11 @@ def export_model(source: str | Path, output: str | Path, to: str) -> Exported:
         library(name, to)
     require_empty(output)
     model = load(source).eval().float()
+    survey(model)  # what is not known may compute anything
     model.config.dtype = torch.float32
     with writing_directory(output) as aside:
         model.config.save_pretrained(aside)
-        _copy_tokenizer(source, aside)
+        copy_tokenizer(source, aside)
         written = exporter.write(model, aside)
         description = {
             "format_version": FORMAT_VERSION,
@@ -117,7 +119,8 @@ def export_model(source: str | Path, output: str | Path, to: str) -> Exported:
     return Exported(directory=Path(output), format=to, files=files, **vars(written))
 
 
-def _copy_tokenizer(source: str | Path, directory: Path) -> None:
+def copy_tokenizer(source: str | Path, directory: Path) -> None:
+    """Copy what stands beside a model to make its inputs: tokenizer, processors, settings of generation."""
     local = Path(source)
     if not local.is_dir():
         local = Path(snapshot_download(str(source), allow_patterns=list(TOKENIZER_FILES)))
