@@ -21,7 +21,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not page"
 
-# Every family, operation and format; writes docs/families.md. A quarter of an hour.
+# Every family, operation and format; writes docs/families.md. Half an hour; by hand, `-k foo` does one family.
 families: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_families.py tests/test_families_exports.py \
 		--deselect tests/test_families.py::test_the_page_is_of_these_families --families-page docs/families.md

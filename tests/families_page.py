@@ -4,6 +4,7 @@ Tests say which cell they are about by the properties `family` and `operation`, 
 that headcount refuses, and why. `make families` runs them all.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,25 @@ Each family is a tiny model with random weights, tested with every attention imp
 
 
 class FamiliesPage:
-    """A pytest plugin that gathers the cells and writes the page when the run is over."""
+    """A pytest plugin that gathers the cells and writes the page when the run is over.
+
+    Cells whose tests did not run this time stay as an earlier run wrote them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cells: dict[tuple[str, str], list[str]] = {}
-        self.reasons: list[str] = []
+        self.earlier: dict[tuple[str, str], str] = {}
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            notes = {note[1]: note[2] for line in lines if (note := re.match(r"(\d+)\. (.+)", line))}
+            lines = [re.sub(r"no \[(\d+)\]", lambda cell: f"no: {notes[cell[1]]}", line) for line in lines]
+            rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+            self.earlier = {
+                (row[0], operation): cell
+                for row in rows[1:]
+                for operation, cell in zip(OPERATIONS, row[2:], strict=True)
+            }
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """A test is over: what it showed, goes into its cell."""
@@ -49,30 +63,32 @@ class FamiliesPage:
         if not report.passed:
             cell.append("**fails**")
         elif "refused" in facts:
-            cell.append(f"no [{self._reason(facts['refused'])}]")
+            cell.append(f"no: {facts['refused']}")
         else:
             cell.append("yes")
 
     def pytest_sessionfinish(self) -> None:
         """The run is over: the page."""
         table = [f"| family | class | {' | '.join(OPERATIONS)} |", f"|---|---|{'---|' * len(OPERATIONS)}"]
+        reasons: dict[str, int] = {}
         for family, spec in FAMILIES.items():
             cells = [self._cell(family, operation) for operation in OPERATIONS]
-            table.append(f"| {family} | `{spec.model}` | {' | '.join(cells)} |")
-        notes = [f"{number}. {reason}" for number, reason in enumerate(self.reasons, 1)]
+            for reason in (cell.removeprefix("no: ") for cell in cells if cell.startswith("no: ")):
+                reasons.setdefault(reason, len(reasons) + 1)
+            shown = [
+                f"no [{reasons[cell.removeprefix('no: ')]}]" if cell.startswith("no: ") else cell for cell in cells
+            ]
+            table.append(f"| {family} | `{spec.model}` | {' | '.join(shown)} |")
+        notes = [f"{number}. {reason}" for reason, number in reasons.items()]
         head = HEAD.format(transformers=transformers.__version__, torch=torch.__version__.split("+")[0])
         self.path.write_text(head + "\n".join([*table, "", *notes]) + "\n" + refused_families(), encoding="utf-8")
 
     def _cell(self, family: str, operation: str) -> str:
         seen = self.cells.get((family, operation))
         if not seen:
-            return "–" if operation == "generate" and not FAMILIES[family].generates else "not run"
+            absent = "–" if operation == "generate" and not FAMILIES[family].generates else "not run"
+            return self.earlier.get((family, operation), absent)
         return "**fails**" if "**fails**" in seen else seen[0]
-
-    def _reason(self, text: str) -> int:
-        if text not in self.reasons:
-            self.reasons.append(text)
-        return self.reasons.index(text) + 1
 
 
 def refused_families() -> str:

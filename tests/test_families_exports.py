@@ -15,7 +15,7 @@ FORMATS = {"onnx": "ONNX", "openvino": "OpenVINO", "ctranslate2": "CTranslate2"}
 NOT_TRACED: dict[tuple[str, str], str] = {
     ("switch-transformers", "onnx"): "PyTorch does not trace it, pruned or not.",
     ("switch-transformers", "openvino"): "PyTorch does not trace it, pruned or not.",
-    ("falcon-alibi", "onnx"): "ONNX Runtime does not run its graph, pruned or not: no such product in bfloat16.",
+    ("falcon-alibi", "onnx"): "ONNX Runtime does not run its graph, pruned or not: it has no product of bfloat16.",
 }
 
 
