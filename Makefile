@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 OLDEST := $(shell sed -n 's/.*"transformers>=\([0-9.]*\),.*/\1.0/p' pyproject.toml)
+# One thread a worker: two workers with two threads each wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -13,24 +15,24 @@ demo: $(VENV)/.installed
 	$(BIN)/headcount demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not page"
+	$(PYTEST) -m "not page"
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not page"
+	$(PYTEST) -m "not slow and not page"
 
 # Every family, operation and format; writes docs/families.md. Half an hour; by hand, `-k foo` does one family.
 families: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_families.py tests/test_families_exports.py \
+	$(PYTEST) tests/test_families.py tests/test_families_exports.py \
 		--deselect tests/test_families.py::test_the_page_is_of_these_families --families-page docs/families.md
 
 # The fast tests with the oldest transformers that pyproject.toml admits; `make check` runs them with the newest.
 # It warns of torch's newer ways, which is not ours to mend.
 oldest:
 	$(MAKE) VENV=.venv-oldest CONSTRAINTS=.venv-oldest-constraints.txt .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not page" \
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not page" \
 		-W "ignore::DeprecationWarning" -W "ignore::FutureWarning"
 
 .venv-oldest-constraints.txt: constraints.txt pyproject.toml
