@@ -9,31 +9,14 @@ import torch
 import transformers
 from torch import nn
 
-from families import HEADS, LAYERS, VOCABULARY, WIDTH, tiny
+from families import FAMILIES, HEADS, WIDTH, tiny
 from headcount.anatomy import head_map, present
 from headcount.errors import UnsupportedModel
 from headcount.gating import attach
 from headcount.relaxations import GumbelTopK
 from headcount.surgery import remove_heads
 
-_BASE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": 37,
-    "max_position_embeddings": 40,
-}
-_SMALL_BART: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "d_model": WIDTH,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": HEADS,
-    "decoder_attention_heads": HEADS,
-    "encoder_ffn_dim": 37,
-    "decoder_ffn_dim": 37,
-}
+_BASE, _SMALL_BART = FAMILIES["bert"].settings, FAMILIES["bart"].settings
 # Family -> configuration, model, settings, what the message names, why the table cannot hold it.
 REFUSED: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     "longformer": (

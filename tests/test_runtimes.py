@@ -188,7 +188,7 @@ class _Blind(Runner):
 
     @classmethod
     def open(cls, directory: Path, threads: int) -> "_Blind":
-        raise NotImplementedError
+        return cls()
 
     def __call__(self, inputs: Any) -> list[Tensor]:
         return [inputs["input_ids"].float()]

@@ -173,8 +173,10 @@ def test_a_cache_that_loses_count_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SurgeryFailed, match="outputs while generating differ"):
         remove_heads(model, {names[0]: []})
     assert len(present(model)) == H
-    remove_heads(model, {names[0]: []}, check=False)  # and a single pass does not show it
-    assert difference(outputs(model, random_inputs(model)), outputs(copy.deepcopy(model), random_inputs(model))) == 0
+    with masked(model, present(model) - head_map(model).subset({names[0]: range(HEADS)})):
+        gated = outputs(model, random_inputs(model))
+    remove_heads(model, {names[0]: []}, check=False)
+    assert difference(outputs(model, random_inputs(model)), gated) <= 1e-5  # a single pass does not show it
 
 
 def test_uneven_groups_are_refused_and_nothing_is_cut() -> None:

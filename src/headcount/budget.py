@@ -114,7 +114,7 @@ def units_of(subset: Subset, unit: str = "group", scores: Sequence[float] | None
 
 def reachable(sizes: Sequence[int]) -> list[int]:
     """The numbers that some of these sizes add up to, ascending."""
-    sums = _sums(sizes)
+    sums = reduce(lambda sums, size: sums | sums << size, sizes, 1)  # bit n is set where some of the sizes add up to n
     return [number for number in range(sum(sizes) + 1) if sums >> number & 1]
 
 
@@ -151,11 +151,6 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
         if missing >= 0 and after[i + 1] >> missing & 1:
             chosen += heads
     return Subset(subset.head_map, tuple(sorted(chosen)))
-
-
-def _sums(sizes: Sequence[int]) -> int:
-    """Bit n is set where some of the sizes add up to n."""
-    return reduce(lambda sums, size: sums | sums << size, sizes, 1)
 
 
 def _not_reachable(keep: int, subset: Subset, unit: str, possible: list[int]) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from headcount.anatomy import survey
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.probe import evaluating, generates
 from headcount.errors import SurgeryFailed, UnsupportedModel
 from headcount.gating import masked
 from headcount.heads import Subset
@@ -61,7 +61,7 @@ def _plain_generation(model: Any) -> GenerationConfig:
 
 
 def _generated_if_it_can(model: Any, inputs: Mapping[str, Tensor]) -> Tensor | None:
-    if not (hasattr(model, "can_generate") and model.can_generate()):
+    if not generates(model):
         return None
     try:
         return generated(model, inputs)

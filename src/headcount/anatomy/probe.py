@@ -29,7 +29,7 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     if pools and getattr(config, "pad_token_id", None) is None:
         batch = 1
     names = [getattr(model, "main_input_name", "input_ids")]
-    if hasattr(config, "vision_config") and hasattr(config, "text_config") and not _generates(model):
+    if hasattr(config, "vision_config") and hasattr(config, "text_config") and not generates(model):
         names = [name for name in ("input_ids", "pixel_values") if name in accepted]  # CLIP compares the two
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, Tensor] = {}
@@ -54,7 +54,8 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     }
 
 
-def _generates(model: Any) -> bool:
+def generates(model: Any) -> bool:
+    """Whether transformers generates with the model."""
     return bool(model.can_generate()) if hasattr(model, "can_generate") else False
 
 
