@@ -204,7 +204,7 @@ def bench(
         str | None, typer.Option(help="Instead: a model of which only the configuration is taken, with random weights.")
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6').")
+        list[str] | None, typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6'). Default: 50% and 25%.")
     ] = None,
     sites: Annotated[str | None, typer.Option(help="With --shape: budgets over one kind of site.")] = None,
     runtime: Annotated[
