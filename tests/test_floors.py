@@ -11,6 +11,7 @@ FLOORS = {
     "__init__": 7,
     "__main__": 7,
     "demo": 6,
+    "printing": 6,
     "run": 6,
     "shape": 6,
     "recipe": 5,

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from headcount.errors import BadRecipe, PruningError
 from headcount.methods import METHODS
+from headcount.printing import print_json, print_lines, print_table, say
 
 app = typer.Typer(
     help="Remove attention heads from Transformers: name a budget, pick a method, get a smaller, faster model.",
@@ -56,28 +55,14 @@ def heads(model: Model, json_: Json = False) -> None:
         for s in here.head_map.sites
     ]  # fmt: skip
     if json_:
-        return _print_json({"heads": len(here.head_map), "kept": len(here), "text": str(here), "sites": sites})
-    table = Table(
-        "site",
-        "kind",
-        "kept",
-        "of",
-        "size",
-        "heads",
-        title=f"{model}: {len(here)} of {len(here.head_map)} heads",
+        return print_json({"heads": len(here.head_map), "kept": len(here), "text": str(here), "sites": sites})
+    drawn = [{**site, "kept": len(site["kept"]), "of": site["heads"], "heads": _drawn(site)} for site in sites]
+    columns = ("site", "kind", "kept", "of", "size", "heads")
+    print_table(
+        [{name: site[name] for name in columns} for site in drawn],
+        f"{model}: {len(here)} of {len(here.head_map)} heads",
     )
-    for site in sites:
-        marks = ["■" if head in site["kept"] else "·" for head in range(site["heads"])]
-        group = site["heads"] // site["kv_heads"]  # heads that share a key/value head stand together
-        groups = ("".join(marks[start : start + group]) for start in range(0, len(marks), group))
-        table.add_row(
-            site["site"],
-            site["kind"],
-            *(str(n) for n in (len(site["kept"]), site["heads"], site["size"])),
-            " ".join(groups),
-        )
-    _console().print(table)
-    _console().print(f"per layer: {here}")
+    print_lines(f"per layer: {here}")
 
 
 @app.command()
@@ -147,25 +132,23 @@ def prune(
         seed=seed,
     )
     _set_up(threads, fast_matmul)
-    record = run_recipe(recipe, output, _say)
+    record = run_recipe(recipe, output, say)
     if json_:
-        return _print_json(record.to_json())
+        return print_json(record.to_json())
     after, before = record.size["after"], record.size["before"]
-    table = Table("method", "heads per layer", *record.metrics, "parameters", "of before")
-    shown = [f"{value:.4f}" for value in record.metrics.values()]
-    table.add_row(
-        method,
-        record.heads,
-        *shown,
-        f"{after['parameters']:,}",
-        f"{after['parameters'] / before['parameters']:.1%}",
+    print_table(
+        [
+            {
+                "method": method,
+                "heads per layer": record.heads,
+                **{name: f"{value:.4f}" for name, value in record.metrics.items()},
+                "parameters": f"{after['parameters']:,}",
+                "of before": f"{after['parameters'] / before['parameters']:.1%}",
+            }
+        ]
     )
-    _console().print(table)
-    _console().print(record.signature, soft_wrap=True)
-    _console().print(
-        f"Wrote {output}. Load it: import headcount, then AutoModel….from_pretrained('{output}').",
-        soft_wrap=True,
-    )
+    loading = f"Wrote {output}. Load it: import headcount, then AutoModel….from_pretrained('{output}')."
+    print_lines(record.signature, loading)
 
 
 @app.command()
@@ -189,10 +172,8 @@ def evaluate(
     task = TASKS["classification"](**_data(validation, validation, text, label, labels, max_length, skip_unlabelled))
     metrics = evaluate_model(model, task)
     if json_:
-        return _print_json({"model": model, "metrics": metrics})
-    table = Table("model", *metrics)
-    table.add_row(model, *(f"{value:.4f}" for value in metrics.values()))
-    _console().print(table)
+        return print_json({"model": model, "metrics": metrics})
+    print_table([{"model": model} | {name: f"{value:.4f}" for name, value in metrics.items()}])
 
 
 @app.command()
@@ -204,7 +185,8 @@ def bench(
         str | None, typer.Option(help="Instead: a model of which only the configuration is taken, with random weights.")
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6'). Default: 50% and 25%.")
+        list[str] | None,
+        typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6'). Default: 50% and 25%."),
     ] = None,
     sites: Annotated[str | None, typer.Option(help="With --shape: budgets over one kind of site.")] = None,
     runtime: Annotated[
@@ -231,7 +213,7 @@ def bench(
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:
         comparisons = compare_shapes(
-            shape, keep or ["50%", "25%"], runtimes=runtime or (), sites=sites, threads=threads, say=_say, **conditions
+            shape, keep or ["50%", "25%"], runtimes=runtime or (), sites=sites, threads=threads, say=say, **conditions
         )
     else:
         sources = models or []
@@ -239,29 +221,10 @@ def bench(
         comparisons = [compare(opened, threads=threads, **conditions)]
     if json_:
         data = [comparison.to_json() for comparison in comparisons]
-        return _print_json(data[0] if shape is None else data)
+        return print_json(data[0] if shape is None else data)
     for comparison in comparisons:
-        _console().print(_timings(comparison))
-        _console().print(comparison.signature, soft_wrap=True)
-
-
-def _timings(comparison: Any) -> Table:
-    table = Table()
-    for name in ("model", "runtime", "ms", "speed-up", "quartiles", "FLOPs predict", "reached", "parameters", "MB"):
-        table.add_column(name, overflow="fold")  # in a narrow terminal a number is broken, never cut off
-    for t in comparison.timings:
-        table.add_row(
-            t.name,
-            t.runtime,
-            f"{t.milliseconds:.1f}",
-            f"{t.speedup:.3f}",
-            f"{t.speedup_low:.3f}–{t.speedup_high:.3f}",
-            _known(t.predicted_speedup, ".3f"),
-            _known(t.share_of_prediction, ".1%"),
-            _known(t.size.parameters, ","),
-            f"{t.size.bytes / 1e6:.1f}",
-        )
-    return table
+        print_table([_timing(each) for each in comparison.timings])
+        print_lines(comparison.signature)
 
 
 @app.command()
@@ -310,15 +273,13 @@ def export(
     _set_up(threads, None)
     exported = export_model(model, output, to)
     if json_:
-        return _print_json(exported.to_json())
-    table = Table("file", "MB")
-    for name, size in exported.files.items():
-        table.add_row(name, f"{size / 1e6:.2f}")
-    _console().print(table)
-    for line in (f"{exported.format}: takes {', '.join(exported.inputs)}; gives {', '.join(exported.outputs)}",
-                 f"difference from PyTorch: {exported.difference:.1e} of the largest output, over {exported.checked}",
-                 *exported.notes):  # fmt: skip
-        _console().print(line, highlight=False, soft_wrap=True)
+        return print_json(exported.to_json())
+    print_table([{"file": name, "MB": f"{size / 1e6:.2f}"} for name, size in exported.files.items()])
+    print_lines(
+        f"{exported.format}: takes {', '.join(exported.inputs)}; gives {', '.join(exported.outputs)}",
+        f"difference from PyTorch: {exported.difference:.1e} of the largest output, over {exported.checked}",
+        *exported.notes,
+    )
 
 
 @app.command()
@@ -331,14 +292,35 @@ def demo(
     from headcount.demo import LOADING, show_demo
 
     _set_up(None, True)
-    rows = show_demo(output, keep, _say)
+    rows = show_demo(output, keep, say)
     if json_:
-        return _print_json(rows)
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    _console().print(table)
-    _console().print(LOADING.format(directory=output / "dsp-joint"), highlight=False, soft_wrap=True)
+        return print_json(rows)
+    print_table(rows)
+    print_lines(LOADING.format(directory=output / "dsp-joint"))
+
+
+def _drawn(site: dict[str, Any]) -> str:
+    """A site's heads as marks; those that share a key/value head stand together."""
+    marks = ["■" if head in site["kept"] else "·" for head in range(site["heads"])]
+    group = site["heads"] // site["kv_heads"]
+    return " ".join("".join(marks[start : start + group]) for start in range(0, len(marks), group))
+
+
+def _timing(timing: Any) -> dict[str, str]:
+    def known(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    return {
+        "model": timing.name,
+        "runtime": timing.runtime,
+        "ms": f"{timing.milliseconds:.1f}",
+        "speed-up": f"{timing.speedup:.3f}",
+        "quartiles": f"{timing.speedup_low:.3f}–{timing.speedup_high:.3f}",
+        "FLOPs predict": known(timing.predicted_speedup, ".3f"),
+        "reached": known(timing.share_of_prediction, ".1%"),
+        "parameters": known(timing.size.parameters, ","),
+        "MB": f"{timing.size.bytes / 1e6:.1f}",
+    }
 
 
 def _budget(keep: str, sites: str | None) -> int | float:
@@ -394,34 +376,12 @@ def _set_up(threads: int | None, fast: bool | None) -> None:
         torch.set_num_threads(threads)
     if fast is not None:
         mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
-        _say(f"matrix products: {mode.why}")
+        say(f"matrix products: {mode.why}")
 
 
 def _wrote(output: Path, subset: Any, more: dict[str, Any], json_: bool) -> None:
     if json_:
         data = {"output": str(output), "heads": len(subset.head_map), "kept": len(subset), "text": str(subset), **more}
-        return _print_json(data)
+        return print_json(data)
     sizes = "".join(f" ({value:,} {name})" for name, value in more.items())
-    _console().print(
-        f"Wrote {output}{sizes}: {len(subset)} of {len(subset.head_map)} heads; per layer: {subset}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _say(line: str) -> None:
-    Console(stderr=True).print(line, style="dim", highlight=False, soft_wrap=True)
-
-
-def _known(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _console() -> Console:
-    # Piped, a table is as wide as it needs to be: a cut-off line is of no use to a script or a log.
-    # Paths, labels and signatures are shown as they are: ":train:" is no picture of a train, "[a]" no style.
-    return Console(width=None if sys.stdout.isatty() else 200, emoji=False, markup=False)
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1, default=str))
+    print_lines(f"Wrote {output}{sizes}: {len(subset)} of {len(subset.head_map)} heads; per layer: {subset}.")
