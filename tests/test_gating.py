@@ -10,7 +10,8 @@ from families import CLASSIFIERS, tiny
 from headcount.anatomy import head_map
 from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
-from headcount.gating import GATES_NAME, attach, detach, gated, masked, scale_heads
+from headcount.gates import GATES_NAME, attach, detach
+from headcount.gating import gated, masked, scale_heads
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.selfcheck import outputs
 

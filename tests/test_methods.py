@@ -18,14 +18,20 @@ from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
 from headcount.training import TrainingSettings, Workbench
 
-OPTIONS: dict[str, dict[str, Any]] = {"michel": {"heads_per_step": 3, "examples": 20}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "michel": {"heads_per_step": 3, "examples": 20},
+    "voita": {"lambda": 0.01},
+    "lottery": {"late_reset": 2, "iteration": 1, "heads_per_iteration": 3},
+    "reinit": {"late_reset": 2, "iteration": 1, "heads_per_iteration": 3},
+    "random": {"draws": 3},
+}
 QUICK = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, looks=3)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("data")
-    for name, count in {"train": 48, "validation": 12}.items():
+    for name, count in {"train": 64, "validation": 12}.items():
         rows = [
             {"sentence": f"{'ab' if i % 3 else 'xyz'} {i}", "label": "yes" if i % 3 else "no"} for i in range(count)
         ]
@@ -35,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def recipe(name: str, keep: float | None, model: Path, data: dict[str, str], **changes: Any) -> Recipe:
     settings = {"options": OPTIONS.get(name, {}), "training": QUICK, **changes}
-    return Recipe(str(model), name, keep, data, **settings)
+    return Recipe(str(model), name, keep, {**data, "development": 16}, **settings)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 8])
@@ -116,7 +122,7 @@ def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: d
     assert whole.heads == "4 4" and whole.costs["training"]["steps"] == 6
     rest = TrainingSettings(batch_size=8)
     small = run_recipe(recipe("michel", 3, tmp_path / "whole", data, training=rest), tmp_path / "small")
-    assert "training" not in small.costs and small.costs["selection"]["scorings"] == 2  # 8 to 5 to 3
+    assert "training" not in small.costs and small.notes["scorings"] == 2  # 8 to 5 to 3
     smaller = run_recipe(recipe("michel", 1, tmp_path / "small", data, training=rest), tmp_path / "smaller")
     assert set(flat(smaller.subset)) < set(flat(small.subset))
     with pytest.raises(BadRecipe, match=r"Cannot keep 4 of 3 heads \(5 of 8 are gone\)"):
@@ -143,7 +149,7 @@ def test_a_killed_run_goes_on(
     tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two checkpoints, it ends as the run that nobody killed; another recipe is refused meanwhile."""
-    from headcount.gating import Gates
+    from headcount.gates import Gates
 
     training = TrainingSettings(epochs=2.0, batch_size=8, lr=1e-3, checkpoint_every=4)
     straight = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "straight")
@@ -172,12 +178,16 @@ def test_a_killed_run_goes_on(
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, michel, unpruned"),
-        ("michel", {"speed": 1}, "has no option 'speed'. Valid options: heads_per_step, examples, reduction"),
+        ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-pipelined, fewer-heads"),
+        ("michel", {"speed": 1}, "has no option 'speed'. Valid options: heads_per_step, one_shot, examples"),
         ("michel", {"examples": "many"}, "Option 'examples' of method 'michel' is a int | None, got 'many'"),
         ("michel", {"examples": 0}, "'examples' must be at least 1, got 0"),
         ("michel", {"reduction": "sum"}, "Got reduction 'sum'. Valid choices: example, token, batch"),
-        ("dsp-joint", {"cooldown": 1.5}, "share of the training steps, from 0 to 1; got 1.5"),
+        (
+            "dsp-joint",
+            {"cooldown": 1.5},
+            "a share of the training's steps",
+        ),
         ("dsp-joint", {"scores_lr": True}, "is a float, got True"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import nn
 from families import FAMILIES, HEADS, WIDTH, tiny
 from headcount.anatomy import head_map, present
 from headcount.errors import UnsupportedModel
-from headcount.gating import attach
+from headcount.gates import attach
 from headcount.relaxations import GumbelTopK
 from headcount.surgery import remove_heads
 

@@ -16,7 +16,8 @@ from headcount.errors import (
     UnsupportedModel,
 )
 from headcount.export import Exported, export_model
-from headcount.gating import Gates, attach, detach, masked
+from headcount.gates import Gates, attach, detach
+from headcount.gating import masked
 from headcount.heads import Head, HeadMap, Site, Subset
 from headcount.importance import GradientImportance
 from headcount.measure import compare, fast_matmul

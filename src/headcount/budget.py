@@ -153,6 +153,18 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
     return Subset(subset.head_map, tuple(sorted(chosen)))
 
 
+def spread(subset: Subset, keep: int, unit: str = "group") -> Subset:
+    """As many heads at every site, the first ones; what does not divide goes to the first sites.
+
+    Raises:
+        BadRecipe: See `top`.
+    """
+    # The r-th unit of every site ranks before any site's next one.
+    groups = {site.name: site.group for site in subset.head_map.sites}
+    ranks = [head.index // groups[head.site] if unit == "group" else head.index % groups[head.site] for head in subset]
+    return top(subset, [-float(rank) for rank in ranks], keep, unit)
+
+
 def _not_reachable(keep: int, subset: Subset, unit: str, possible: list[int]) -> str:
     near = [max(n for n in possible if n < keep), min(n for n in possible if n > keep)]
     how = "groups that share a key/value head" if unit == "group" else "one head of every group at a time"

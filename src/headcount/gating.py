@@ -4,23 +4,16 @@ A gate scales what enters a site's output projection, head by head: a pre-hook o
 model family and every attention implementation (Li et al. 2021, eq. 4).
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from headcount.anatomy import LiveSite, present, survey
-from headcount.budget import Budget, top, units_of
-from headcount.errors import BadRecipe
-from headcount.heads import Head, Subset
-
-GATES_NAME = "headcount_gates"
-"""The name under which gates are registered on a model."""
+from headcount.anatomy import LiveSite, survey
+from headcount.heads import Subset
 
 
 def scale_heads(
@@ -40,7 +33,7 @@ def gated(model: nn.Module, gate_of: Callable[[LiveSite, Tensor], Tensor | None]
         gate_of: Called at every pass through a site with what enters its output projection, (..., heads x head size);
             gives the gates of the heads that are there, (..., heads), or None to leave them alone.
     """
-    handles = [_hook(live, gate_of) for live in survey(model) if live.kept]
+    handles = [hook(live, gate_of) for live in survey(model) if live.kept]
     try:
         yield
     finally:
@@ -58,235 +51,11 @@ def masked(model: nn.Module, subset: Subset) -> Any:
     return gated(model, gate_of)
 
 
-def _hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:
+def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:
+    """Multiply a site's heads by what `gate_of` gives at every pass, until the handle is removed; see `gated`."""
+
     def scale(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         gates = gate_of(live, args[0])
         return None if gates is None else (scale_heads(args[0], gates, live.site.head_size), *args[1:])
 
     return live.output.register_forward_pre_hook(scale)
-
-
-@runtime_checkable
-class Relaxation(Protocol):
-    """A differentiable random subset: what makes gates trainable. Its fields are its hyper-parameters.
-
-    Attributes:
-        keep: The budget: a number of heads, or a fraction.
-        lr: Learning rate of the scores, at the peak of the schedule.
-        clip: Bound on the absolute value of each score's gradient.
-    """
-
-    @property
-    def keep(self) -> int | float: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def clip(self) -> float: ...
-    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
-        """Scores to start from."""
-        ...
-
-    def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
-    ) -> Float64[Tensor, " head"]:
-        """Gates for one forward pass in training, differentiable in the scores."""
-        ...
-
-    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
-        """What is added to the loss."""
-        ...
-
-    def watch(self, step: int) -> dict[str, float]:
-        """What a record should hold of the relaxation at this step: its temperature, say."""
-        ...
-
-
-class Gates(nn.Module):
-    """Trainable gates on the heads of a model.
-
-    In training every forward pass draws gates from the relaxation, one draw for all sites and examples; in evaluation
-    the hard subset applies, without noise. The scores are no parameters of the model: they are trained by an Adam of
-    their own (`step`), so that the model's optimiser, weight decay, gradient clipping, parameter groups, data type and
-    sharding never touch them, whoever writes the training loop. They live on the CPU in float64, and they travel in
-    the model's `state_dict` with the moments of Adam and the counters. Noise depends on the seed and the number of the
-    draw alone: equal on all ranks, and equal again after a resume. Under grouped-query attention heads that are
-    removed together share a score and a gate.
-    """
-
-    def __init__(
-        self, relaxation: Relaxation, candidates: Subset, present: Subset, keep: int, unit: str, seed: int
-    ) -> None:
-        super().__init__()
-        self.relaxation, self.candidates, self.unit, self.seed = relaxation, candidates, unit, seed
-        self.units = units_of(candidates, unit)
-        sizes = {len(heads) for heads in self.units}
-        if len(sizes) > 1:
-            raise BadRecipe(
-                f"Gates are learned for units of one size, but heads of this model go together in {sorted(sizes)}. "
-                f"Give a budget over one kind of site: {', '.join(sorted({s.kind for s in present.head_map.sites}))}."
-            )
-        size = max(sizes, default=1)
-        self.keep_heads, self.keep = keep, keep // size
-        # _of_head[i]: the unit that the i-th candidate is in.
-        unit_of = {index: number for number, heads in enumerate(self.units) for index in heads}
-        self._of_head = [unit_of[index] for index in candidates.indices]
-        self.always = present - candidates
-        self._identity = zlib.crc32(repr(self.units).encode())
-        self.scores = relaxation.initial_scores(len(self.units), self._generator(-1))
-        self.moments = torch.zeros(2, len(self.units), dtype=torch.float64)
-        self.steps = self.draws = self.dropped = 0
-        self._leaves: list[Tensor] = []
-        self._drawn: Tensor | None = None  # this forward pass's gates, over the flat index of all heads
-        self._handles: list[Any] = []
-
-    def subset(self) -> Subset:
-        """The subset as of now: the top K of the scores, never a threshold on gates; and all heads out of scope."""
-        return top(self.candidates, self.scores[self._of_head].tolist(), self.keep_heads, self.unit) | self.always
-
-    def penalty(self) -> Float64[Tensor, ""]:
-        """What the relaxation adds to the loss of the forward pass just made. On the CPU, in float64."""
-        scores = self._leaves[-1] if self._leaves else self.scores
-        return self.relaxation.penalty(scores)
-
-    def step(self, lr_scale: float = 1.0, grad_scale: float = 1.0) -> None:
-        """Move the scores, once the model's optimiser has moved the weights; then advance the annealing.
-
-        Args:
-            lr_scale: The model's learning rate now, as a share of its peak: the scores follow the same schedule.
-            grad_scale: By what the loss was multiplied (mixed precision with float16).
-
-        Raises:
-            BadRecipe: No gates were drawn since the last step: the scores would not learn, and nobody would notice.
-        """
-        if not self._leaves:
-            raise BadRecipe(
-                "No gates were drawn since their last step. Call the model that `attach` was given, in training mode."
-            )
-        drawn = [leaf.grad for leaf in self._leaves if leaf.grad is not None]
-        self._leaves, self._drawn = [], None
-        if drawn:
-            self._adam(torch.stack(drawn).sum(0) / grad_scale, self.relaxation.lr * lr_scale)
-        self.steps += 1
-
-    def _adam(self, grad: Float64[Tensor, " head"], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shared = grad.to("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
-            torch.distributed.all_reduce(shared)
-            grad = shared.cpu() / torch.distributed.get_world_size()
-        # Mid-annealing the exact gradient can reach 1e35 and carries no signal there; one such value, or one NaN,
-        # would freeze its score for a thousand steps through Adam's second moment.
-        finite = torch.isfinite(grad)
-        self.dropped += int((~finite).sum())
-        grad = torch.where(finite, grad, 0.0).clamp(-self.relaxation.clip, self.relaxation.clip)
-        self.moments[0].lerp_(grad, 1 - betas[0])
-        self.moments[1].lerp_(grad.square(), 1 - betas[1])
-        mean, square = (m / (1 - b ** (self.steps + 1)) for m, b in zip(self.moments, betas, strict=True))
-        self.scores -= lr * mean / (square.sqrt() + 1e-8)
-
-    def watch(self) -> dict[str, Any]:
-        """What a record holds of the gates at this step."""
-        ordered = self.scores.sort(descending=True).values
-        gap = float(ordered[self.keep - 1] - ordered[self.keep]) if 0 < self.keep < len(ordered) else 0.0
-        state = {"step": self.steps, "heads": str(self.subset()), "kept": list(self.subset().indices)}
-        return {
-            **state,
-            **self.relaxation.watch(self.steps),
-            "gap_at_k": gap,
-            "dropped_gradients": self.dropped,
-        }
-
-    def get_extra_state(self) -> Tensor:
-        """Everything a resumed run needs, as one tensor: safetensors can hold it, and no data type cast reaches it."""
-        counters = torch.tensor([self._identity, self.steps, self.draws, self.dropped], dtype=torch.float64)
-        return torch.cat([counters, self.scores, *self.moments])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take up what `get_extra_state` gave."""
-        heads = len(self.units)
-        if state.shape != (4 + 3 * heads,) or int(state[0]) != self._identity:
-            raise BadRecipe(
-                f"Saved gates are for other heads, kinds of site or units: got {state.shape[0]} values for {heads} "
-                "scores. Attach gates as they were attached when they were saved."
-            )
-        state = state.detach().to("cpu", torch.float64).clone()
-        self.steps, self.draws, self.dropped = (int(n) for n in state[1:4])
-        self.scores, self.moments = state[4 : 4 + heads], state[4 + heads :].reshape(2, heads)
-
-    def _generator(self, draw: int) -> torch.Generator:
-        # Mixed first: torch's CPU generator looks at 32 bits of a seed, and neighbouring seeds must not be alike.
-        mixed = np.random.SeedSequence([self.seed, draw + 1]).generate_state(1)[0]
-        return torch.Generator().manual_seed(int(mixed))
-
-    def _draw(self, model: nn.Module, args: Any) -> None:
-        """Before the model's forward pass: one draw for all its sites."""
-        if not model.training:
-            self._drawn = None
-            return
-        leaf = self.scores.clone().requires_grad_(torch.is_grad_enabled())
-        gates = self.relaxation.sample(leaf, self.keep, self.steps, self._generator(self.draws))
-        self.draws += 1
-        if torch.is_grad_enabled():
-            self._leaves.append(leaf)
-        everywhere = torch.ones(len(self.candidates.head_map), dtype=torch.float64)
-        where = torch.tensor(self.candidates.indices, dtype=torch.long)
-        self._drawn = everywhere.index_copy(0, where, gates[self._of_head])
-
-    def _attach(self, model: nn.Module) -> None:
-        there = [live for live in survey(model) if live.kept]
-        flat = self.candidates.head_map.index
-        where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
-
-        def gate_of(live: LiveSite, x: Tensor) -> Tensor:
-            # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
-            gates = self._drawn if self.training and self._drawn is not None else self._hard()
-            return gates[where[live.site.name]].to(x.dtype).to(x.device)  # the type first: not every device has float64
-
-        self._handles = [model.register_forward_pre_hook(self._draw)]
-        self._handles += [_hook(live, gate_of) for live in there]
-
-    def _hard(self) -> Float64[Tensor, " head"]:
-        gates = torch.zeros(len(self.candidates.head_map), dtype=torch.float64)
-        gates[list(self.subset().indices)] = 1.0
-        return gates
-
-    def detach(self) -> None:
-        """Take the hooks off. `detach(model)` also takes the gates off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-
-def attach(
-    model: nn.Module, relaxation: Relaxation, *, sites: str | None = None, unit: str = "group", seed: int = 0
-) -> Gates:
-    """Put trainable gates on a model's heads; they are registered on it as `headcount_gates`.
-
-    Args:
-        model: A model with known attention. Its parameters are left alone.
-        relaxation: For example `GumbelTopK(keep=12)`.
-        sites: The kind of attention the budget is over; None: all.
-        unit: What shares a gate under grouped-query attention; see `Budget`.
-        seed: Of the initial scores and the noise.
-
-    Gradient checkpointing must be the non-reentrant kind (`use_reentrant=False`): all layers share one draw.
-
-    Raises:
-        BadRecipe: The model already has gates, or the budget does not fit it.
-        UnsupportedModel: The model's attention is not known.
-    """
-    if getattr(model, GATES_NAME, None) is not None:
-        raise BadRecipe("This model already has gates. Take them off first: headcount.detach(model).")
-    there = present(model)
-    candidates, keep = Budget(relaxation.keep, sites, unit).resolve(there)
-    gates = Gates(relaxation, candidates, there, keep, unit, seed)
-    gates._attach(model)
-    model.add_module(GATES_NAME, gates)
-    return gates
-
-
-def detach(model: nn.Module) -> None:
-    """Take the gates off a model, if it has any: hooks, module and all."""
-    gates = getattr(model, GATES_NAME, None)
-    if isinstance(gates, Gates):
-        gates.detach()
-        delattr(model, GATES_NAME)

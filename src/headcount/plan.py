@@ -22,7 +22,7 @@ from headcount.anatomy import LiveSite, present, survey
 from headcount.checkpoint import PrunedHeads, PrunedHeadsLoader, checked_sites, load, match_names, renamed, save
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.fingerprint import difference, fingerprint
-from headcount.gating import GATES_NAME, Gates
+from headcount.gates import GATES_NAME, Gates
 from headcount.heads import HeadMap, Site, Subset
 from headcount.surgery import FORMAT_VERSION as STRUCTURE_VERSION
 from headcount.surgery import METHOD_NAME, remove_heads

@@ -32,8 +32,9 @@ class Record:
         heads: The same as the papers print it: the number kept per layer.
         metrics: The task's figures of the pruned model, in [0, 1] where they are shares.
         size: Parameters and bytes, before and after.
-        costs: Seconds and optimiser steps of each stage.
+        costs: Optimiser steps, seconds and peak memory in bytes, of `training` and of what served `selection` alone.
         dynamics: What was seen during training, one entry a look.
+        notes: What the method has to tell of this run.
         versions: The versions of the libraries that have a say in the numbers.
     """
 
@@ -45,6 +46,7 @@ class Record:
     size: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Any] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -22,6 +22,8 @@ from headcount.writing import naming_a_full_disk, require_empty, write_atomicall
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
+FOLLOWED = 200
+"""Development examples that a training is followed by, at every look."""
 
 
 def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda line: None) -> Record:
@@ -51,22 +53,36 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
     _, keep = recipe.budget.resolve(before)
     checkpoints = _checkpoints(recipe, output)
     say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
-    train, validation = (
-        task.tokenize(tokenizer, table, classifier.labels) for table in (examples.train, examples.validation)
+    train, development, validation = (
+        task.tokenize(tokenizer, table, classifier.labels)
+        for table in (examples.train, examples.development, examples.validation)
     )
+    collator, followed = task.collator(tokenizer), development.select(range(min(FOLLOWED, len(development))))
+
+    def measure(model: Any) -> dict[str, float]:
+        figures: dict[str, float] = task.evaluate(model, followed, collator, device=next(model.parameters()).device)
+        return figures
+
     bench = Workbench(
         model=model,
         data=train,
-        collator=task.collator(tokenizer),
+        collator=collator,
         settings=recipe.training,
         seed=recipe.seed,
         directory=checkpoints,
         trained=classifier.trained,
+        development=development,
+        measure=measure if followed else None,
     )
-    say(f"{len(train)} examples to learn from, {len(validation)} to measure on; labels {', '.join(classifier.labels)}.")
+    say(
+        f"{len(train)} examples to learn from, {len(development)} held out to follow it, {len(validation)} to measure "
+        f"on; labels {', '.join(classifier.labels)}."
+    )
     # The Trainer seeds torch's generator; the caller's stays as it was.
     with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
         subset = recipe.make_method().select(bench, recipe.budget)
+    model = bench.model
+    bench.close(subset)
     remove_heads(model, subset)
     metrics = task.evaluate(model, validation, bench.collator, device=next(model.parameters()).device)
     record = Record(
@@ -78,6 +94,7 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         size={"before": size_before.to_json(), "after": Size.of(model).to_json()},
         costs=bench.costs,
         dynamics=bench.dynamics,
+        notes=bench.notes,
         versions=library_versions(),
     )
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes that train together, one writes

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from headcount.anatomy import head_map
-from headcount.budget import Budget, top
+from headcount.budget import Budget, spread
 from headcount.checkpoint import skeleton
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.export import EXPORTERS, copy_tokenizer, export_model
@@ -84,9 +84,7 @@ def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
     """
     if len(text.split()) == 1:
         candidates, keep = Budget.parse(text, sites).resolve(whole.all)
-        # The r-th group of every site ranks before any site's next one.
-        places = [-(head.index // whole[head.site].group) for head in candidates]
-        return top(candidates, [float(place) for place in places], keep) | (whole.all - candidates)
+        return spread(candidates, keep) | (whole.all - candidates)
     kinds = {site.kind for site in whole.sites}
     runs = [re.fullmatch(r"\s*([a-z]*)\s*((?:\d+\s*)+)", run) for run in text.split("|")]
     numbers = {run[1] or next(iter(kinds)): [int(n) for n in run[2].split()] for run in runs if run}

@@ -16,7 +16,7 @@ from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.probe import random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
 from headcount.errors import BadRecipe, UnsupportedModel
-from headcount.gating import detach
+from headcount.gates import detach
 from headcount.heads import HeadMap, Subset
 from headcount.selfcheck import check_cut, gated_outputs
 

@@ -1,14 +1,12 @@
-"""Training with gates: Hugging Face's Trainer, and what a method needs around it.
+"""What a method works on: a model, data and settings; its stages of training, which a killed run takes up again."""
 
-Progress bars, mixed precision, checkpoints and resuming, `accelerate launch` and `torchrun` are the Trainer's own. All
-that is added: the gates' penalty in the loss, and their step after the optimiser's.
-"""
-
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -17,14 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
-from headcount.errors import BadRecipe
-from headcount.gating import Gates
+from headcount.errors import BadData, BadRecipe
+from headcount.gates import Gates
+from headcount.heads import Subset
+from headcount.measure import peak_memory
+from headcount.sampling import ExampleOrder
+from headcount.trainer import GatedTrainer
+from headcount.writing import write_atomically
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+LEAST_EXAMPLES = 16
+"""Fewer examples than this do not tell heads apart."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,10 @@ class TrainingSettings:
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
         gradient_accumulation: Batches per optimiser step.
-        group_by_length: Batch examples of like length together: less padding, but batches in runs from long to short.
+        group_by_length: Batch examples of like length together: less padding.
         precision: `float32`, or `bfloat16` or `float16` mixed precision.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on. 0: none.
-        looks: How many times the gates' state is written to the record.
+        looks: How many times the state of the training is written to the record.
     """
 
     epochs: float | None = None
@@ -58,7 +64,7 @@ class TrainingSettings:
     group_by_length: bool = True
     precision: str = "float32"
     checkpoint_every: int = 500
-    looks: int = 20
+    looks: int = 10
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -84,20 +90,69 @@ class TrainingSettings:
             raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
 
 
-@dataclass
-class Workbench:
-    """What a method works on: a model, the task's training data, and the settings; it keeps the books.
+def steps_from(share: float | int, steps: int, name: str) -> int:
+    """Optimiser steps from what a recipe says: a share of a training's steps (a float), or their number (an int).
+
+    Raises:
+        BadRecipe: It is longer than the training, or negative.
+    """
+    if isinstance(share, float) and not 0 <= share <= 1:
+        raise BadRecipe(
+            f"'{name}' is a share of the training's steps, in [0, 1], or a whole number of them; got {share}."
+        )
+    number = share if isinstance(share, int) else round(share * steps)
+    if not 0 <= number <= steps:
+        raise BadRecipe(
+            f"'{name}' is {share}, which is {number} steps, but the training has {steps}. Give a share in [0, 1] or at "
+            "most that many steps, or train for longer."
+        )
+    return number
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training.
 
     Attributes:
-        model: The model, in place.
+        name: Of its checkpoints and in the record.
+        purpose: Where its costs are booked: `training`, or `selection` if it only serves to choose heads.
+        steps: Optimiser steps. None: to the end of the schedule.
+        first: Step of the schedule at which it begins.
+        total: Steps of the whole schedule. None: the training's.
+        frozen: Leave the weights alone; only gates learn.
+        order: Another order of the data than the training's own: any number but 0.
+        goes_on: Take up the order of the data where step `first` left it, rather than at its beginning.
+        keeps_moments: Hand on what Adam knows at its end.
+    """
+
+    name: str = "training"
+    purpose: str = "training"
+    steps: int | None = None
+    first: int = 0
+    total: int | None = None
+    frozen: bool = False
+    order: int = 0
+    goes_on: bool = False
+    keeps_moments: bool = False
+
+
+@dataclass
+class Workbench:
+    """What a method works on; it keeps the books.
+
+    Attributes:
+        model: The model. A method may put another in its place.
         data: Tokenised training examples, with a `length` column.
         collator: Makes batches of them.
         settings: How to train.
         seed: Of the data order, dropout, gates and their noise.
         directory: Where checkpoints go. None: none are written.
         trained: Whether the model has been trained on the task.
-        costs: Per stage: optimiser steps and seconds.
+        development: Tokenised examples that nothing is trained on: heads are scored and trainings followed on them.
+        measure: The figures of a model on development examples, for the record.
+        costs: Of `training` and `selection`: optimiser steps, seconds, peak memory in bytes.
         dynamics: What was seen during training.
+        notes: What a method has to tell of this run.
     """
 
     model: Any
@@ -107,8 +162,11 @@ class Workbench:
     seed: int = 0
     directory: Path | None = None
     trained: bool = False
+    development: Dataset | None = None
+    measure: Callable[[Any], Mapping[str, float]] | None = None
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> float:
@@ -118,78 +176,220 @@ class Workbench:
     @property
     def steps(self) -> int:
         """Optimiser steps of a training, on all processes together."""
-        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
-        batches = ceil(len(self.data) / (self.settings.batch_size * processes))
-        return max(1, ceil(self.epochs * ceil(batches / self.settings.gradient_accumulation)))
+        return self.steps_of(self.epochs)
 
-    def train(self, gates: Gates | None = None, stage: str = "training") -> None:
-        """Train the model, with the gates if there are any; go on from the last checkpoint if there is one."""
-        start = time.perf_counter()
-        directory = None if self.directory is None else self.directory / stage
+    def steps_of(self, epochs: float) -> int:
+        """Optimiser steps of so many passes over the training data, on all processes together."""
+        return max(1, ceil(round(epochs * len(self.data)) / self._examples_a_step))
+
+    @property
+    def _examples_a_step(self) -> int:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
+        return self.settings.batch_size * self.settings.gradient_accumulation * processes
+
+    def train(
+        self,
+        gates: Gates | None = None,
+        stage: Stage | None = None,
+        moments: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, dict[str, Tensor]]:
+        """Train the model, with the gates if there are any; go on from the stage's last checkpoint if there is one.
+
+        Args:
+            gates: Gates that are on the model.
+            stage: Which stretch of training. None: all of it.
+            moments: What Adam starts from, by parameter. None: from nothing.
+
+        Returns:
+            What Adam knows of each parameter at the end, if the stage keeps it.
+        """
+        stage = stage or Stage()
+        total = self.steps if stage.total is None else stage.total
+        steps = total - stage.first if stage.steps is None else stage.steps
+        if steps < 1:
+            return {}
+        directory = None if self.directory is None else self.directory / stage.name
+        clock = _Clock(None if directory is None else directory / "seconds.json")
+        trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
         trainer = GatedTrainer(
             model=self.model,
-            args=_arguments(self, directory),
+            args=_arguments(self, directory, steps, total),
             train_dataset=self.data,
             data_collator=self.collator,
+            sampler=self._order(stage, steps, total),
             gates=gates,
+            measure=self.measure,
+            frozen=stage.frozen,
+            first=stage.first,
+            total=total,
+            moments=moments,
+            callbacks=[clock],
         )
-        trainer.train(resume_from_checkpoint=_last_checkpoint(directory))
+        with self.booked(stage.purpose) as cost:
+            checkpoint, done = _last_checkpoint(directory)
+            if over := done >= steps:
+                trainer.load(str(checkpoint))
+            else:
+                for parameter in trainable:
+                    parameter.requires_grad = False
+                trainer.train(resume_from_checkpoint=checkpoint)
+                for parameter in trainable:
+                    parameter.requires_grad = True
+            cost["steps"] += trainer.state.global_step
+            cost["seconds"] += clock.before
         # Mixed precision wraps the model's forward pass for good; here it ends with the training.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
         self.trained = True
-        self.dynamics += [{"stage": stage, **look} for look in trainer.state.log_history if "loss" in look]
-        self.costs[stage] = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - start}
+        self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
+        return _moments(trainer, directory, over) if stage.keeps_moments else {}
+
+    def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder:
+        to_the_end = stage.first + steps == total == self.steps
+        begin = stage.first * self._examples_a_step
+        end = round(self.epochs * len(self.data)) if to_the_end else begin + steps * self._examples_a_step
+        # The seeds of numpy's generators may be sequences: no two orders are neighbours.
+        return ExampleOrder(
+            self.data["length"], self.settings.batch_size, self.seed + 1_000_003 * stage.order,
+            count=max(1, end - begin), skip=begin if stage.goes_on else 0, by_length=self.settings.group_by_length,
+        )  # fmt: skip
 
     def train_if_needed(self) -> None:
         """Train a model that has not been trained on the task, or when epochs are asked for."""
         if not self.trained or self.settings.epochs is not None:
             self.train()
 
+    @contextmanager
+    def booked(self, purpose: str) -> Iterator[dict[str, float]]:
+        """Book the block's seconds and peak memory; the block may add its own costs."""
+        cost = self.costs.setdefault(purpose, {"steps": 0, "seconds": 0.0, "peak_memory": 0})
+        start = time.perf_counter()
+        with peak_memory() as peak:
+            yield cost
+        cost["seconds"] += time.perf_counter() - start
+        cost["peak_memory"] = max(cost["peak_memory"], peak.bytes)
+
+    def rebook(self, cost: str, purpose: str) -> None:
+        """Book what stands under one name under another."""
+        moved, to = self.costs.pop(cost), self.costs.setdefault(purpose, {})
+        for name, value in moved.items():
+            to[name] = max(to.get(name, 0), value) if name == "peak_memory" else to.get(name, 0) + value
+
+    def once(self, name: str, work: Callable[[], Any]) -> Any:
+        """What the work gives, as plain data; a run that was killed afterwards reads it back instead."""
+        file = None if self.directory is None else self.directory / f"{name}.json"
+        if file is not None and file.is_file():
+            saved = json.loads(file.read_text(encoding="utf-8"))
+            self.costs, self.dynamics = saved["costs"], saved["dynamics"]
+            return saved["result"]
+        result = work()
+        if file is not None:
+            saved = {"result": result, "costs": self.costs, "dynamics": self.dynamics}
+            write_atomically(file, json.dumps(saved))
+        return result
+
     def batches(self, examples: int | None = None) -> Iterator[Mapping[str, Tensor]]:
         """Batches with labels on the model's device, by length: all training examples, or n drawn by the seed."""
         chosen = np.arange(len(self.data))
         if examples is not None:
             chosen = np.random.default_rng(self.seed).permutation(chosen)[:examples]
-        rows = self.data.select(chosen.tolist(), keep_in_memory=True)
+        return self._batches(self.data.select(chosen.tolist(), keep_in_memory=True))
+
+    def development_batches(self) -> Iterator[Mapping[str, Tensor]]:
+        """Batches of all development examples, by length.
+
+        Raises:
+            BadData: They are too few to score heads on.
+        """
+        count = 0 if self.development is None else len(self.development)
+        if self.development is None or count < LEAST_EXAMPLES:
+            raise BadData(
+                f"The development set has {count} examples, too few to score heads on; at least {LEAST_EXAMPLES} are "
+                "needed. They are held out from the training data: give more, or hold out more (--development 64)."
+            )
+        return self._batches(self.development)
+
+    def _batches(self, rows: Dataset) -> Iterator[Mapping[str, Tensor]]:
         rows = rows.select(np.argsort(rows["length"], kind="stable").tolist(), keep_in_memory=True)
         device = next(self.model.parameters()).device
         for start in range(0, len(rows), self.settings.batch_size):
             batch = self.collator([rows[i] for i in range(start, min(start + self.settings.batch_size, len(rows)))])
             yield {name: value.to(device) for name, value in batch.items()}
 
+    def close(self, subset: Subset) -> None:
+        """Note in the dynamics what share of each earlier subset is in the final one."""
+        final = set(subset.indices)
+        for look in self.dynamics:
+            if "kept" in look:
+                look["finally_kept"] = len(final & set(look["kept"])) / max(1, len(look["kept"]))
 
-def _last_checkpoint(directory: Path | None) -> str | None:
-    """The newest checkpoint that was written to its end. The Trainer writes its state file last of all."""
+
+class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Writes beside each checkpoint how many seconds led to it, so that a resumed run knows what it cost."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file, self.start = file, time.perf_counter()
+        self.before = float(json.loads(file.read_text())) if file is not None and file.is_file() else 0.0
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the seconds so far."""
+        if self.file is not None:
+            write_atomically(self.file, json.dumps(self.before + time.perf_counter() - self.start))
+
+
+def _moments(trainer: GatedTrainer, directory: Path | None, over: bool) -> dict[str, dict[str, Tensor]]:
+    """What Adam knows at the end of a stage, written beside its checkpoint or read from there."""
+    file = None if directory is None else directory / "moments.safetensors"
+    if over and file is not None:
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in load_file(file).items():
+            parameter, _, key = name.rpartition("|")
+            found.setdefault(parameter, {})[key] = tensor
+        return found
+    moments = trainer.adam()
+    if file is not None:
+        flat = {f"{name}|{key}": value for name, state in moments.items() for key, value in state.items()}
+        save_file({name: value.contiguous() for name, value in flat.items()}, file)
+    return moments
+
+
+def _look(stage: str, look: Mapping[str, Any]) -> dict[str, Any]:
+    return {"stage": stage, **{name: value for name, value in look.items() if name != "epoch"}}
+
+
+def _last_checkpoint(directory: Path | None) -> tuple[str | None, int]:
+    """The newest checkpoint that was written to its end, and its step. The Trainer writes its state file last."""
     if directory is None or not directory.is_dir():
-        return None
-    whole = [path for path in directory.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+        return None, 0
+    steps = {
+        int(path.name.rpartition("-")[2]): path
+        for path in directory.glob("checkpoint-*")
+        if (path / "trainer_state.json").is_file()
+    }
+    return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
 
 
-def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
+def _arguments(bench: Workbench, directory: Path | None, steps: int, total: int) -> TrainingArguments:
     settings = bench.settings
     saves = directory is not None and settings.checkpoint_every > 0
     arguments = TrainingArguments(
         output_dir=str(directory or Path(tempfile.gettempdir()) / "headcount-writes-nothing-here"),
-        num_train_epochs=bench.epochs,
+        num_train_epochs=1,  # the sampler gives the whole stage as one stream
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.lr,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=ceil(settings.warmup * bench.steps),
+        warmup_steps=ceil(settings.warmup * total),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         use_cpu=next(bench.model.parameters()).device.type == "cpu" and not torch.accelerator.is_available(),
         seed=bench.seed,
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
-        length_column_name="length",
         save_strategy="steps" if saves else "no",
         save_steps=settings.checkpoint_every or 500,
         save_total_limit=1,
-        logging_steps=max(1, bench.steps // settings.looks),
+        logging_steps=max(1, steps // settings.looks),
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
@@ -199,55 +399,3 @@ def _arguments(bench: Workbench, directory: Path | None) -> TrainingArguments:
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
-
-
-class GatedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose model may have gates: their penalty joins the loss, and they step after the optimiser."""
-
-    def __init__(self, *args: Any, gates: Gates | None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.gates = gates
-        # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
-        # divide it by the number of batches that it accumulates.
-        self.model_accepts_loss_kwargs = False
-        self.remove_callback(PrinterCallback)
-        if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(_Bar)
-        if gates is not None:
-            self.add_callback(_StepGates(self, gates))
-
-    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """The Trainer's log with the gates' state in it: it is kept in checkpoints, so a resumed run has all of it."""
-        super().log(logs | (self.gates.watch() if self.gates is not None and "loss" in logs else {}), start_time)
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        """The model's loss plus the gates' penalty."""
-        result = super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
-        if self.gates is None or not model.training:
-            return result
-        loss, *rest = result if return_outputs else (result,)
-        loss = loss + self.gates.penalty().to(loss.device, loss.dtype)
-        return (loss, *rest) if return_outputs else loss
-
-
-class _StepGates(TrainerCallback):  # type: ignore[misc]
-    """Moves the gates' scores with each optimiser step, at the share of their learning rate that the schedule is at."""
-
-    def __init__(self, trainer: Trainer, gates: Gates) -> None:
-        self.trainer, self.gates, self.grad_scale = trainer, gates, 1.0
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        scaler = getattr(self.trainer.accelerator, "scaler", None)
-        self.grad_scale = 1.0 if scaler is None else scaler.get_scale()
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        lr = kwargs["optimizer"].param_groups[0]["lr"]
-        self.gates.step(lr_scale=float(lr) / args.learning_rate, grad_scale=self.grad_scale)
-
-
-class _Bar(ProgressCallback):  # type: ignore[misc]
-    """The Trainer's progress bar, which else prints every log to standard output: a command's own output goes there."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")

@@ -154,14 +154,18 @@ class Layout:
         queries = letters.count("q") * heads
         return (width_out(projection) // head_size - queries) // (len(letters) - letters.count("q"))
 
-    def cut(self, core: nn.Module, positions: Positions, head_size: int) -> None:
-        """Keep the heads at these positions."""
+    def blocks(self, core: nn.Module, positions: Positions) -> Iterator[tuple[Projection, list[int]]]:
+        """The linear layers, each with the blocks of its output features that the heads at these positions own."""
         for path, letters in self.parts.items():
             if path in self.optional and not hasattr(core, path):
                 continue
             projection = core.get_submodule(path)
             assert isinstance(projection, Projection)
-            blocks = list((_interleaved if self.interleaved else _stacked)(positions, letters))
+            yield projection, list((_interleaved if self.interleaved else _stacked)(positions, letters))
+
+    def cut(self, core: nn.Module, positions: Positions, head_size: int) -> None:
+        """Keep the heads at these positions."""
+        for projection, blocks in self.blocks(core, positions):
             keep_outputs(projection, blocks, head_size)
 
 

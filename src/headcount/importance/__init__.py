@@ -1,5 +1,57 @@
 """Scores for heads, computed from a trained model and data. One file each."""
 
-from headcount.importance.gradient import GradientImportance
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["GradientImportance"]
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from headcount.errors import BadRecipe
+from headcount.heads import Subset
+from headcount.importance.confidence import Confidence
+from headcount.importance.gradient import GradientImportance
+from headcount.importance.magnitude import Magnitude
+from headcount.importance.random import RandomImportance
+
+
+@runtime_checkable
+class Importance(Protocol):
+    """What every importance is."""
+
+    def scores(
+        self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
+    ) -> Float64[Tensor, " head"]:
+        """One score for each head of the subset, in flat order; high scores stay."""
+        ...
+
+
+IMPORTANCES: dict[str, type[Any]] = {
+    "confidence": Confidence,
+    "gradient": GradientImportance,
+    "magnitude": Magnitude,
+    "random": RandomImportance,
+}
+"""Name -> importance, with its published defaults."""
+
+
+def importance(name: str) -> Importance:
+    """The importance of that name.
+
+    Raises:
+        BadRecipe: There is none.
+    """
+    if name not in IMPORTANCES:
+        raise BadRecipe(f"Unknown importance '{name}'. Valid: {', '.join(IMPORTANCES)}.")
+    made: Importance = IMPORTANCES[name]()
+    return made
+
+
+__all__ = [
+    "IMPORTANCES",
+    "Confidence",
+    "GradientImportance",
+    "Importance",
+    "Magnitude",
+    "RandomImportance",
+    "importance",
+]

@@ -1,13 +1,15 @@
-"""What a model costs: size, operations, speed next to other models; and the CPU's fast matrix products."""
+"""What a model costs: size, operations, memory, speed next to other models; and the CPU's fast matrix products."""
 
 from headcount.measure.flops import forward_flops
 from headcount.measure.latency import Comparison, Timing, compare, distinct
 from headcount.measure.matmul import MatmulMode, fast_matmul
+from headcount.measure.memory import Peak, peak_memory
 from headcount.measure.size import Size, parameters, size_bytes
 
 __all__ = [
     "Comparison",
     "MatmulMode",
+    "Peak",
     "Size",
     "Timing",
     "compare",
@@ -15,5 +17,6 @@ __all__ = [
     "fast_matmul",
     "forward_flops",
     "parameters",
+    "peak_memory",
     "size_bytes",
 ]

@@ -7,14 +7,23 @@ theirs through the entry point `headcount.methods`.
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.methods.dsp_joint import DSPJoint
+from headcount.methods.dsp_pipelined import DSPPipelined
+from headcount.methods.fewer_heads import FewerHeads
+from headcount.methods.gradual import Gradual
+from headcount.methods.lottery import Lottery
+from headcount.methods.magnitude import Magnitude
 from headcount.methods.michel import Michel
+from headcount.methods.random import Random
+from headcount.methods.reinit import Reinit
+from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
+from headcount.methods.voita import Voita
 from headcount.training import Workbench
 
 
@@ -32,8 +41,17 @@ class Method(Protocol):
 
 METHODS: dict[str, type[Any]] = {
     "dsp-joint": DSPJoint,
+    "dsp-pipelined": DSPPipelined,
+    "fewer-heads": FewerHeads,
+    "gradual": Gradual,
+    "lottery": Lottery,
+    "magnitude": Magnitude,
     "michel": Michel,
+    "random": Random,
+    "reinit": Reinit,
+    "ste": STE,
     "unpruned": Unpruned,
+    "voita": Voita,
 }
 """Name -> method. The command line, the sweep, the contract test and the docs page read it."""
 
@@ -48,16 +66,17 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
     if name not in known:
         raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(sorted(known))}.")
     kind = known[name] if name in METHODS else known[name].load()
-    valid = {field.name: field for field in fields(kind)}
+    # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
+    valid = {field.name.rstrip("_"): field for field in fields(kind)}
     for option, value in (options or {}).items():
         if option not in valid:
             raise BadRecipe(f"Method '{name}' has no option '{option}'. Valid options: {', '.join(valid) or 'none'}.")
         _check_type(name, option, value, valid[option].type)
-    return kind(**(options or {}))
+    return kind(**{valid[option].name: value for option, value in (options or {}).items()})
 
 
 def _check_type(name: str, option: str, value: Any, kind: Any) -> None:
-    allowed = kind | int if kind is float else kind
+    allowed = kind | int if kind is float or float in get_args(kind) else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and allowed is not bool):
         shown = getattr(kind, "__name__", str(kind))
         raise BadRecipe(f"Option '{option}' of method '{name}' is a {shown}, got {value!r}.")

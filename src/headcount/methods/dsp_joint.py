@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from headcount.anatomy import present
 from headcount.budget import Budget
-from headcount.errors import BadRecipe
-from headcount.gating import attach, detach
 from headcount.heads import Subset
+from headcount.importance import importance
+from headcount.methods.joint import learn
 from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.training import Workbench
+from headcount.training import Workbench, steps_from
 
 
 @dataclass(frozen=True)
@@ -18,27 +19,49 @@ class DSPJoint:
     Attributes:
         temperature_start: Temperature at the first step (Table 2).
         temperature_end: Temperature once cool (Table 2).
-        cooldown: Share of the training steps in which the temperature falls: 25,000 of the paper's 36,816 for BERT.
+        cooldown: Steps in which the temperature falls: a share of the training's (a float), or their number (an int).
+            The default is 25,000 of the paper's 36,816 steps for BERT.
         scores_lr: Peak learning rate of the scores (Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
+        unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
+        cooling_noise: See `GumbelTopK`. Not in the paper.
+        mean_one: See `GumbelTopK`. Not in the paper.
+        start_from: An importance whose scores, standardised, the learned ones start from. Not in the paper.
+        start_spread: Standard deviation of those.
     """
 
     paradigm: ClassVar[str] = "joint"
     temperature_start: float = 1000.0
     temperature_end: float = 1e-8
-    cooldown: float = 0.68
+    cooldown: float | int = 0.68
     scores_lr: float = 0.5
     scores_clip: float = 1.0
+    unpruned: float | int = 0.0
+    cooling_noise: bool = False
+    mean_one: bool = False
+    start_from: str | None = None
+    start_spread: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cooldown <= 1:
-            raise BadRecipe(f"'cooldown' is a share of the training steps, from 0 to 1; got {self.cooldown}.")
+        self.relaxation(0, 10**9)
+        if self.start_from is not None:
+            importance(self.start_from)
+
+    def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
+        """The gates for a training of so many steps."""
+        wait = steps_from(self.unpruned, steps, "unpruned")
+        cooling = steps_from(self.cooldown, steps - wait, "cooldown")
+        annealing = LogLinear(self.temperature_start, self.temperature_end, cooling, wait)
+        return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, self.cooling_noise, self.mean_one)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train weights and scores together; the subset is the top K of the scores at the end."""
-        cooling = LogLinear(self.temperature_start, self.temperature_end, round(self.cooldown * bench.steps))
-        relaxation = GumbelTopK(budget.keep, cooling, lr=self.scores_lr, clip=self.scores_clip)
-        gates = attach(bench.model, relaxation, sites=budget.sites, unit=budget.unit, seed=bench.seed)
-        bench.train(gates)
-        detach(bench.model)
-        return gates.subset()
+        relaxation, start = self.relaxation(budget.keep, bench.steps), None
+        if self.start_from is not None:
+            heads = present(bench.model)
+            candidates, _ = budget.resolve(heads)
+            with bench.booked("selection"):
+                found = importance(self.start_from).scores(bench.model, bench.development_batches(), heads)
+            found = found[[heads.indices.index(index) for index in candidates.indices]]
+            start = self.start_spread * (found - found.mean()) / found.std().clamp_min(1e-12)
+        return learn(bench, budget, relaxation, start=start).subset()

@@ -1,14 +1,14 @@
 """Greedy removal by gradient importance, from a trained model."""
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget, reachable, top, units_of
+from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance import GradientImportance
+from headcount.methods.removal import remove_lowest
 from headcount.training import Workbench
 
 
@@ -18,6 +18,7 @@ class Michel:
 
     Attributes:
         heads_per_step: Heads removed before the rest is scored again. None: a twelfth of them, the paper's 12 of 144.
+        one_shot: Score once and remove all at once, as Michel et al.'s translation code does.
         examples: Training examples that a scoring uses. None: all, as in the paper.
         reduction: See `GradientImportance`.
         signed: See `GradientImportance`.
@@ -26,6 +27,7 @@ class Michel:
 
     paradigm: ClassVar[str] = "pipelined"
     heads_per_step: int | None = None
+    one_shot: bool = False
     examples: int | None = None
     reduction: str = "example"
     signed: bool = False
@@ -45,25 +47,18 @@ class Michel:
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then remove heads step by step. The weights stay as trained."""
         bench.train_if_needed()
-        start, passes = time.perf_counter(), 0
         left, keep = budget.resolve(present(bench.model))
         always = present(bench.model) - left
         step = self.heads_per_step or max(1, len(left) // 12)
-        while len(left) > keep:
-            scores = self.importance.scores(bench.model, bench.batches(self.examples), left | always)
-            of_head = dict(zip((left | always).indices, scores.tolist(), strict=True))
-            left = _remove(left, [of_head[index] for index in left.indices], keep, step, budget.unit)
-            passes += 1
-            bench.dynamics.append({"scoring": passes, "heads": str(left | always)})
-        bench.costs["selection"] = {"scorings": passes, "seconds": time.perf_counter() - start}
+        scorings = 0
+        with bench.booked("selection"):
+            while len(left) > keep:
+                scores = self.importance.scores(bench.model, bench.batches(self.examples), left | always)
+                of_head = dict(zip((left | always).indices, scores.tolist(), strict=True))
+                ranking = [of_head[index] for index in left.indices]
+                goes = len(left) - keep if self.one_shot else step
+                left = remove_lowest(left, ranking, keep, goes, budget.unit)
+                scorings += 1
+                bench.dynamics.append({"scoring": scorings, "heads": str(left | always), "kept": list(left.indices)})
+        bench.notes["scorings"] = scorings
         return left | always
-
-
-def _remove(left: Subset, scores: list[float], keep: int, step: int, unit: str) -> Subset:
-    """What is left once `step` heads more are gone, at least a unit, but never more than may go."""
-    possible = reachable([len(heads) for heads in units_of(left, unit)])
-    target = max((number for number in possible if keep <= number <= len(left) - step), default=keep)
-    removed = top(left, scores, target, unit)
-    sizes = [len(heads) for heads in units_of(removed, unit)]
-    # Units of several sizes: the budget may be out of reach from there; then it is met at once.
-    return removed if keep in reachable(sizes) else top(left, scores, keep, unit)

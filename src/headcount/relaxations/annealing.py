@@ -14,21 +14,24 @@ class LogLinear:
         start: Temperature at the first step.
         end: Temperature from step `steps` on.
         steps: Optimiser steps of cooling, counted from the start of this training. 0: at `end` from the first step.
+        wait: Steps before that, in which all gates are one: the model trains unpruned. Not in the paper.
     """
 
     start: float = 1000.0
     end: float = 1e-8
     steps: int = 25_000
+    wait: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.start > 0 and self.end > 0 and self.steps >= 0):
+        if not (self.start > 0 and self.end > 0 and self.steps >= 0 and self.wait >= 0):
             raise BadRecipe(
                 f"Temperatures must be positive and steps at least 0, got start={self.start}, end={self.end}, "
-                f"steps={self.steps}."
+                f"steps={self.steps}, wait={self.wait}."
             )
 
     def __call__(self, step: int) -> float:
         """The temperature at an optimiser step, from 0."""
-        if step >= self.steps:
+        cooled = max(0, step - self.wait)
+        if cooled >= self.steps:
             return self.end
-        return math.exp(math.log(self.start) + step / self.steps * (math.log(self.end) - math.log(self.start)))
+        return math.exp(math.log(self.start) + cooled / self.steps * (math.log(self.end) - math.log(self.start)))

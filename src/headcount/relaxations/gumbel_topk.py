@@ -21,6 +21,7 @@ from torch import Tensor
 
 from headcount.errors import BadRecipe
 from headcount.relaxations.annealing import LogLinear
+from headcount.relaxations.learned import LearnedScores
 
 
 class _SoftTopK(torch.autograd.Function):
@@ -128,7 +129,7 @@ def gumbel(heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
 
 
 @dataclass(frozen=True)
-class GumbelTopK:
+class GumbelTopK(LearnedScores):
     """Differentiable subset pruning's gates (Li et al. 2021): a relaxed random K-subset with learned scores.
 
     Attributes:
@@ -138,12 +139,21 @@ class GumbelTopK:
         lr: Learning rate of the scores at the peak of the schedule (Table 2: 0.5 for BERT, 0.2 for translation).
         clip: Bound on the absolute value of each score's gradient. The authors clip the norm of all gradients together
             to 1, which lets one score's spike stop the whole model.
+        cooling_noise: Shrink the noise with the temperature once that is below 1, so that the subset settles. Not in
+            the paper, whose noise keeps scale 1.
+        mean_one: Scale soft gates by K / sum of gates squared: all of them one while they are equal, unchanged once
+            they are hard. Not in the paper, whose gates all start at K/H.
     """
 
     keep: int | float
     annealing: LogLinear = field(default_factory=LogLinear)
     lr: float = 0.5
     clip: float = 1.0
+    cooling_noise: bool = False
+    mean_one: bool = False
+
+    def __post_init__(self) -> None:
+        self._require_learning()
 
     def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
         """Uniform scores in +-0.5, as the authors' initialisation gives for BERT (Xavier on 12 x 12)."""
@@ -153,12 +163,19 @@ class GumbelTopK:
         self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """Gates for one forward pass: soft top-K of the scores plus fresh Gumbel noise."""
-        return soft_top_k(scores + gumbel(scores.shape[0], generator), keep, self.annealing(step))
+        if step < self.annealing.wait:
+            return torch.ones_like(scores).detach()
+        temperature = self.annealing(step)
+        noise = gumbel(scores.shape[0], generator) * (min(1.0, temperature) if self.cooling_noise else 1.0)
+        gates = soft_top_k(scores + noise, keep, temperature)
+        if self.mean_one and keep:
+            gates = gates * (keep / gates.detach().square().sum())
+        return gates
 
     def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
         """Nothing: the budget is a hard constraint."""
         return torch.zeros((), dtype=torch.float64)
 
-    def watch(self, step: int) -> dict[str, float]:
+    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """The temperature."""
         return {"temperature": self.annealing(step)}

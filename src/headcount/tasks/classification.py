@@ -25,6 +25,7 @@ class Examples:
 
     Attributes:
         train: To learn from.
+        development: Held out from the training source, to score heads and to follow the training by.
         validation: To measure on.
         labels: The labels that occur in all of the training source, numerals by value, names by alphabet.
             Which number each gets is agreed with the model: `Classifier.labels`.
@@ -32,6 +33,7 @@ class Examples:
     """
 
     train: Table
+    development: Table
     validation: Table
     labels: tuple[str, ...]
     stated: tuple[str, ...] | None
@@ -67,8 +69,9 @@ class Classification:
             order where both have the same names, and else the data's own order counts; see
             `headcount.tasks.labels`.
         max_length: Tokens an example is cut to; of a pair, the longer side is cut first.
-        train_limit: Learn from this many examples only: the first after a shuffle by `seed`. None: all, in
-            the order of the file.
+        train_limit: Learn from this many examples only: the first after a shuffle by `seed`. None: all.
+        development: How many other examples of the training source to hold out, drawn by `seed`. Heads are scored and
+            trainings followed on them; nothing is trained on them. None: a twentieth, at most 500.
         validation_limit: Measure on this many examples only: the first of the file. None: all.
         skip_unlabelled: Leave out rows without a label instead of refusing them.
         seed: Of that shuffle, and of the weights of a new classification head.
@@ -81,12 +84,19 @@ class Classification:
     labels: tuple[str, ...] | None = None
     max_length: int = 128
     train_limit: int | None = None
+    development: int | None = None
     validation_limit: int | None = None
     skip_unlabelled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"max_length": 4, "train_limit": 1, "validation_limit": 1, "seed": 0}.items():
+        for name, least in {
+            "max_length": 4,
+            "train_limit": 1,
+            "development": 0,
+            "validation_limit": 1,
+            "seed": 0,
+        }.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
@@ -117,12 +127,16 @@ class Classification:
                     f"{validation.where(row)}: label '{label}' does not occur in the training data "
                     f"{self.train}, which has: {', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}."
                 )
-        if self.train_limit is not None:
-            order = np.random.default_rng(self.seed).permutation(len(train))
-            train = train.take(order[: self.train_limit].tolist())
+        held_out = min(500, len(train) // 20) if self.development is None else self.development
+        if held_out >= len(train):
+            raise BadRecipe(f"Cannot hold out {held_out} of the {len(train)} examples of {self.train}. Hold out fewer.")
+        order = np.random.default_rng(self.seed).permutation(len(train)).tolist()
+        learned = min(len(train) - held_out, self.train_limit or len(train))
+        development = train.take(sorted(order[learned : learned + held_out]))
+        train = train.take(sorted(order[:learned]))
         if self.validation_limit is not None:
             validation = validation.take(range(min(self.validation_limit, len(validation))))
-        return Examples(train, validation, labels, train.stated)
+        return Examples(train, development, validation, labels, train.stated)
 
     def tokenizer_for(self, source: str) -> Any:
         """The model's tokenizer. One without a padding token pads with its end-of-sentence token, as usual.

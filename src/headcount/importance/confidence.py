@@ -1,0 +1,148 @@
+"""Importance of a head as its confidence: the weight it gives to the one position it attends to most.
+
+Behnke and Heafield 2020, section 3, after Voita et al. 2019. The weights are read from models that run under any
+attention implementation: while heads are scored, attention is computed by a function of ours, registered through
+transformers' own interface, which calls the model family's plain implementation, looks at one layer's weights of one
+batch at a time, and keeps sums only.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from headcount.anatomy import survey
+from headcount.anatomy.probe import evaluating
+from headcount.errors import BadData, UnsupportedModel
+from headcount.gating import masked
+from headcount.heads import Head, HeadMap, Subset
+
+NAME = "headcount_confidence"
+_listener: ContextVar[Callable[[nn.Module, Tensor], None] | None] = ContextVar("headcount_listener", default=None)
+
+
+def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+    """Attention as the family's own plain implementation computes it; its weights are shown to the listener."""
+    plain = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+    output, weights = plain(module, query, key, value, mask, **options)
+    if (listener := _listener.get()) is not None:
+        listener(module, weights)
+    return output, None
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, eager_mask)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The maximum attention weight of each query position, averaged over all of them; padding is left out.
+
+    With labels or decoder inputs in the batches, decoders are read under teacher forcing. (The authors' code reads them
+    while translating, over all hypotheses of the beam.)
+
+    Attributes:
+        exclude_last: Leave out the last position of every text, its end-of-sentence token, as Voita et al. do; Behnke
+            and Heafield's code counts it.
+    """
+
+    exclude_last: bool = False
+
+    def scores(
+        self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
+    ) -> Float64[Tensor, " head"]:
+        """One score in [0, 1] for each head of the subset, in flat order, measured with all other heads gated off.
+
+        Args:
+            model: A trained model. Weights, mode and attention implementation are left as they are.
+            batches: Batches on the model's device; positions whose mask is 0 are padding.
+            subset: The heads that are still in.
+
+        Raises:
+            BadData: There is no batch.
+            UnsupportedModel: The attention weights of some site cannot be read.
+        """
+        sites = {id(live.core): live for live in survey(model)}
+        total = torch.zeros(len(subset.head_map), dtype=torch.float64)
+        count = torch.zeros_like(total)
+        batch: Mapping[str, Tensor] = {}
+
+        def listen(core: nn.Module, weights: Tensor) -> None:
+            live = sites[id(core)]
+            positions = self._positions(model, batch, live.site.kind, weights)
+            flat = [subset.head_map.index(Head(live.site.name, head)) for head in live.kept]
+            best = weights.detach().amax(-1).double() * positions[:, None]  # (batch, head, query)
+            total[flat] += best.sum((0, 2)).cpu()
+            count[flat] += float(positions.sum())
+
+        with evaluating([model]), masked(model, subset), torch.no_grad(), _read_by(model, listen):
+            for batch in batches:
+                model(**batch)
+        if not batch:
+            raise BadData("No examples to measure confidence on.")
+        _require_heard(subset.head_map, subset, count, sites)
+        return (total / count.clamp_min(1))[list(subset.indices)]
+
+    def _positions(
+        self, model: Any, batch: Mapping[str, Tensor], kind: str, weights: Tensor
+    ) -> Bool[Tensor, "batch query"]:
+        """The query positions that count."""
+        decodes = kind != "encoder" and getattr(model.config, "is_encoder_decoder", False)
+        if not decodes:
+            mask = batch.get("attention_mask")
+        elif "decoder_attention_mask" in batch:
+            mask = batch["decoder_attention_mask"]
+        else:
+            mask = batch["labels"] != -100 if "labels" in batch else None
+        shape = (weights.shape[0], weights.shape[2])
+        if mask is None or tuple(mask.shape) != shape:
+            positions = torch.ones(shape, dtype=torch.bool, device=weights.device)  # images: nothing is padding
+        else:
+            positions = mask.bool()
+        if self.exclude_last:
+            positions = positions & (positions.flip(1).cumsum(1).flip(1) > 1)
+        return positions
+
+
+@contextmanager
+def _read_by(model: Any, listener: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
+    """Within the block, attention weights are shown to the listener."""
+    configs = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
+    before = [(config, config._attn_implementation) for config in configs.values()]
+    token = _listener.set(listener)
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = NAME
+        yield
+    finally:
+        _listener.reset(token)
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+def _configs(config: Any) -> Iterator[Any]:
+    if config is None:
+        return
+    config = getattr(config, "headcount_config", config)
+    yield config
+    for name in getattr(config, "sub_configs", {}):
+        yield from _configs(getattr(config, name, None))
+
+
+def _require_heard(head_map: HeadMap, subset: Subset, count: Tensor, sites: Mapping[int, Any]) -> None:
+    silent = {head.site for head in subset if count[head_map.index(head)] == 0}
+    if silent:
+        live = next(live for live in sites.values() if live.site.name in silent)
+        raise UnsupportedModel(
+            f"The attention of {len(silent)} sites cannot be read, '{live.site.name}' ({type(live.core).__name__}) "
+            "among them: it does not go through transformers' attention interface, or the batches do not reach it. "
+            "Score heads by another importance: gradient, magnitude."
+        )

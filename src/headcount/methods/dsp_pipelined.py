@@ -1,0 +1,52 @@
+"""Pipelined differentiable subset pruning: the subset of a trained model, whose weights stay as they are."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.budget import Budget
+from headcount.heads import Subset
+from headcount.methods.joint import learn
+from headcount.relaxations import GumbelTopK, LogLinear
+from headcount.training import Stage, Workbench, steps_from
+
+
+@dataclass(frozen=True)
+class DSPPipelined:
+    """Pipelined DSP (Li, Cotterell and Sachan 2021, section 3.3): gates learn while the weights are frozen.
+
+    The model is in training mode meanwhile, dropout on, as in the authors' code.
+
+    Attributes:
+        epochs: Passes over the training data for the gates.
+        temperature_start: Temperature at the first step (Table 2).
+        temperature_end: Temperature once cool (Table 2).
+        cooldown: Steps in which the temperature falls: a share of the gates' steps (a float), or their number (an
+            int). The default is 8,333 of the authors' 12,272 for BERT; for translation they take 250 of about 1,100.
+        scores_lr: Peak learning rate of the scores (Table 2).
+        scores_clip: Bound on the absolute value of each score's gradient.
+    """
+
+    paradigm: ClassVar[str] = "pipelined"
+    epochs: float = 1.0
+    temperature_start: float = 1000.0
+    temperature_end: float = 1e-8
+    cooldown: float | int = 0.68
+    scores_lr: float = 0.5
+    scores_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.relaxation(0, 10**9)
+
+    def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
+        """The gates for so many steps."""
+        cooling = steps_from(self.cooldown, steps, "cooldown")
+        annealing = LogLinear(self.temperature_start, self.temperature_end, cooling)
+        return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip)
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train if need be; then learn which heads stay."""
+        steps = bench.steps_of(self.epochs)
+        relaxation = self.relaxation(budget.keep, steps)
+        bench.train_if_needed()
+        stage = Stage("gates", "selection", steps, total=steps, frozen=True, order=1)
+        return learn(bench, budget, relaxation, stage).subset()

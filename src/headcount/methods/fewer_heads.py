@@ -1,0 +1,30 @@
+"""A model with fewer heads from the start."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.anatomy import present
+from headcount.budget import Budget, spread
+from headcount.heads import Subset
+from headcount.surgery import remove_heads
+from headcount.training import Workbench
+
+
+@dataclass(frozen=True)
+class FewerHeads:
+    """A baseline: K heads spread evenly over the sites before training (Behnke and Heafield 2020, Tables 1 and 7).
+
+    Every site keeps its first heads, with the weights that the given model has there; what K leaves after even division
+    goes to the first sites. The size of a head does not change.
+    """
+
+    paradigm: ClassVar[str] = "joint"
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Cut, then train."""
+        here = present(bench.model)
+        candidates, keep = budget.resolve(here)
+        subset = spread(candidates, keep, budget.unit) | (here - candidates)
+        remove_heads(bench.model, subset)
+        bench.train()
+        return subset

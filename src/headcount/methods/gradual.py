@@ -1,0 +1,46 @@
+"""Gradual removal during the training itself. In neither paper."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.budget import Budget
+from headcount.errors import BadRecipe
+from headcount.heads import Subset
+from headcount.methods.joint import learn
+from headcount.relaxations import Fading
+from headcount.training import Workbench, steps_from
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Heads leave on the cubic schedule of Zhu and Gupta 2017, the least important first.
+
+    The importance is a running mean of |dL/dgate| from the training's own backward passes: selection costs nothing.
+
+    Attributes:
+        first: When heads begin to leave: a share of the steps (a float), or a step (an int).
+        last: When only K are left.
+        layer_norm: Rank by importances divided by the L2 norm of their site's.
+        memory: Decay of the running mean, per step.
+    """
+
+    paradigm: ClassVar[str] = "joint"
+    first: float | int = 0.1
+    last: float | int = 0.6
+    layer_norm: bool = False
+    memory: float = 0.95
+
+    def __post_init__(self) -> None:
+        if type(self.first) is type(self.last) and self.first > self.last:
+            raise BadRecipe(f"Heads cannot leave from {self.first} to {self.last}: 'last' must not be before 'first'.")
+        if not 0 <= self.memory < 1:
+            raise BadRecipe(f"'memory' must be in [0, 1), got {self.memory}.")
+
+    def relaxation(self, keep: int | float, steps: int) -> Fading:
+        """The gates for a training of so many steps."""
+        first, last = steps_from(self.first, steps, "first"), steps_from(self.last, steps, "last")
+        return Fading(keep, first, last, self.layer_norm, self.memory)
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train while heads leave; what is left at the end is the subset."""
+        return learn(bench, budget, self.relaxation(budget.keep, bench.steps)).subset()

@@ -1,0 +1,37 @@
+"""What methods share that learn a subset by gates."""
+
+from typing import Any, Protocol
+
+from headcount.budget import Budget
+from headcount.gates import Gates, Relaxation, attach, detach
+from headcount.training import Stage, Workbench
+
+
+class LearnsByGates(Protocol):
+    """A method whose gates learn in an ordinary training loop: what `PruningCallback` takes."""
+
+    def relaxation(self, keep: int | float, steps: int) -> Relaxation:
+        """The relaxation for a training of so many optimiser steps."""
+        ...
+
+
+def learn(
+    bench: Workbench, budget: Budget, relaxation: Relaxation, stage: Stage | None = None, start: Any = None
+) -> Gates:
+    """Train with gates on the model, and take them off; their scores say which heads stay.
+
+    Args:
+        bench: The model is trained in place, unless the stage freezes it.
+        budget: What the heads are chosen by.
+        relaxation: How gates are made from scores.
+        stage: Which stretch of training. None: all of it.
+        start: Scores to start from, one for each head that competes. None: the relaxation's own.
+    """
+    gates = attach(bench.model, relaxation, sites=budget.sites, unit=budget.unit, seed=bench.seed)
+    if start is not None:
+        gates.start_from(start)
+    try:
+        bench.train(gates, stage)
+    finally:
+        detach(bench.model)
+    return gates

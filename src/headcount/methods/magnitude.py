@@ -1,0 +1,26 @@
+"""Heads with the largest weights stay."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.anatomy import present
+from headcount.budget import Budget, top
+from headcount.heads import Subset
+from headcount.importance import importance
+from headcount.training import Workbench
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """A baseline: the heads of the trained model whose weights have the largest L2 norm stay, ranked once."""
+
+    paradigm: ClassVar[str] = "pipelined"
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train if need be; then rank. The weights stay as trained."""
+        bench.train_if_needed()
+        here = present(bench.model)
+        candidates, keep = budget.resolve(here)
+        with bench.booked("selection"):
+            scores = importance("magnitude").scores(bench.model, [], candidates)
+        return top(candidates, scores.tolist(), keep, budget.unit) | (here - candidates)

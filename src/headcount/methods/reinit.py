@@ -1,0 +1,41 @@
+"""The lottery's structure with new random weights: is it the structure, or the weights that come with it?"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+
+from headcount.anatomy import present
+from headcount.budget import Budget
+from headcount.heads import Subset
+from headcount.methods.lottery import Lottery
+from headcount.surgery import remove_heads
+from headcount.training import Stage, Workbench
+
+
+@dataclass(frozen=True)
+class Reinit(Lottery):
+    """Behnke and Heafield 2020, Table 5: the heads that a lottery keeps, trained from new random weights.
+
+    A model that has only the budget's heads left is taken as the structure; otherwise a lottery with these options
+    finds one first. All weights are drawn anew, as a model of that configuration starts; of a pretrained model
+    nothing is left but its shape.
+    """
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Find the structure, draw weights, train."""
+        here = present(bench.model)
+        candidates, keep = budget.resolve(here)
+        config = copy.deepcopy(bench.model.config)
+        config.quantization_config = None  # what is built is whole; what is gone already is cut again below
+        subset = here
+        if len(candidates) > keep:
+            subset = super().select(bench, budget)
+            bench.rebook("training", "selection")
+        with torch.random.fork_rng():
+            torch.manual_seed(bench.seed)
+            fresh = type(bench.model)(config)
+        device, dtype = next(bench.model.parameters()).device, next(bench.model.parameters()).dtype
+        bench.model = remove_heads(fresh.to(device, dtype), subset)
+        bench.train(stage=Stage("reinitialised"))
+        return subset

@@ -1,0 +1,35 @@
+"""The straight-through estimator: hard top-K gates from the first step on."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from headcount.budget import Budget
+from headcount.heads import Subset
+from headcount.methods.joint import learn
+from headcount.relaxations import StraightThrough
+from headcount.training import Workbench
+
+
+@dataclass(frozen=True)
+class STE:
+    """Straight-through top-K gates (Li et al. 2021, section 4.2.2): no noise, no temperature, all heads get gradients.
+
+    Attributes:
+        scores_lr: Peak learning rate of the scores, as for joint DSP.
+        scores_clip: Bound on the absolute value of each score's gradient.
+    """
+
+    paradigm: ClassVar[str] = "joint"
+    scores_lr: float = 0.5
+    scores_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.relaxation(0, 0)
+
+    def relaxation(self, keep: int | float, steps: int) -> StraightThrough:
+        """The gates; the same for a training of any length."""
+        return StraightThrough(keep, self.scores_lr, self.scores_clip)
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train weights and scores together; the subset is the top K of the scores at the end."""
+        return learn(bench, budget, self.relaxation(budget.keep, bench.steps)).subset()

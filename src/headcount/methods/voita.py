@@ -1,0 +1,110 @@
+"""Hard concrete gates with an L0 penalty: how many heads go is up to the penalty's weight, lambda."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from headcount.anatomy import present
+from headcount.budget import Budget
+from headcount.errors import BadRecipe
+from headcount.heads import Subset
+from headcount.methods.joint import learn
+from headcount.relaxations import HardConcrete
+from headcount.training import Stage, Workbench
+
+
+@dataclass(frozen=True)
+class Voita:
+    """Voita et al. 2019, in joint training as in Li et al. 2021, section 4.2.3.
+
+    Gates that the penalty leaves open are counted without noise; the count is then adjusted to K by ranking log alpha.
+
+    Attributes:
+        lambda_: Weight of the expected number of open gates next to a loss that is a mean over examples (`lambda` in
+            recipes): a number, or `auto`, which trains with several until the count is near K.
+        tries: Trainings of that search, at most.
+        tolerance: What the search may leave to be adjusted: a share of the heads that compete.
+        scores_lr: Peak learning rate of log alpha (Li et al.: 0.1 for BERT).
+        scores_clip: Bound on the absolute value of each gradient.
+    """
+
+    paradigm: ClassVar[str] = "joint"
+    lambda_: float | str = "auto"
+    tries: int = 8
+    tolerance: float = 0.1
+    scores_lr: float = 0.1
+    scores_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.lambda_, str) and self.lambda_ != "auto":
+            raise BadRecipe(f"'lambda' is a number or 'auto', got '{self.lambda_}'.")
+        if self.tries < 1 or not 0 <= self.tolerance <= 1:
+            raise BadRecipe(
+                f"'tries' must be at least 1 and 'tolerance' a share in [0, 1], got {self.tries} and {self.tolerance}."
+            )
+        self._gates(0, 0.0 if isinstance(self.lambda_, str) else self.lambda_)
+
+    def relaxation(self, keep: int | float, steps: int) -> HardConcrete:
+        """The gates; the same for a training of any length.
+
+        Raises:
+            BadRecipe: Lambda is to be searched for, which one training cannot do.
+        """
+        if isinstance(self.lambda_, str):
+            raise BadRecipe("A search over lambda takes several trainings. Give lambda as a number.")
+        return self._gates(keep, self.lambda_)
+
+    def _gates(self, keep: int | float, weight: float) -> HardConcrete:
+        return HardConcrete(keep, weight, lr=self.scores_lr, clip=self.scores_clip)
+
+    def select(self, bench: Workbench, budget: Budget) -> Subset:
+        """Train with lambda, or with several; the subset is the top K of log alpha."""
+        candidates, keep = budget.resolve(present(bench.model))
+        if not isinstance(self.lambda_, str):
+            subset, alive = self._train(bench, budget, self.lambda_, Stage())
+            bench.notes["voita"] = {"lambda": self.lambda_, "open": alive, "adjusted": abs(alive - keep)}
+            return subset
+        start = bench.model
+        path: list[tuple[float, int]] = []
+        best: tuple[int, str, Any, Subset] | None = None
+        while len(path) < self.tries and (best is None or best[0] > 0):
+            weight, name = _next(path, keep), f"lambda-{len(path) + 1}"
+            bench.model = copy.deepcopy(start)
+            subset, alive = self._train(bench, budget, weight, Stage(name, name))
+            path.append((weight, alive))
+            if best is None or abs(alive - keep) < best[0]:
+                best = abs(alive - keep), name, bench.model, subset
+        assert best is not None
+        off, chosen, bench.model, subset = best
+        for number in range(len(path)):
+            bench.rebook(f"lambda-{number + 1}", "training" if chosen == f"lambda-{number + 1}" else "selection")
+        weight, alive = path[int(chosen.rpartition("-")[2]) - 1]
+        shown = [{"lambda": each, "open": count} for each, count in path]
+        bench.notes["voita"] = {"lambda": weight, "open": alive, "adjusted": off, "path": shown}
+        if off > self.tolerance * len(candidates):
+            raise BadRecipe(
+                f"No lambda among {len(path)} left near {keep} of {len(candidates)} heads: "
+                f"{', '.join(f'{each:.2g} left {count}' for each, count in sorted(path))}. Give lambda={weight:.2g} to "
+                "take that and adjust by rank, or allow more: tries, tolerance, epochs."
+            )
+        return subset
+
+    def _train(self, bench: Workbench, budget: Budget, weight: float, stage: Stage) -> tuple[Subset, int]:
+        relaxation = self._gates(budget.keep, weight)
+        gates = learn(bench, budget, relaxation, stage)
+        return gates.subset(), relaxation.alive(gates.scores) * (gates.keep_heads // gates.keep if gates.keep else 1)
+
+
+def _next(path: list[tuple[float, int]], keep: int) -> float:
+    """The next lambda: between those that left too many and too few, or further out."""
+    low = max((weight for weight, count in path if count > keep), default=None)
+    high = min((weight for weight, count in path if count < keep), default=None)
+    if low is None and high is None:
+        return 0.0015
+    if high is None and low is not None:
+        return low * 4
+    if low is None and high is not None:
+        return high / 4
+    assert low is not None and high is not None
+    return math.sqrt(low * high)

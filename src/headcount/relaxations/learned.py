@@ -1,0 +1,44 @@
+"""Scores that learn by gradient descent: an Adam of their own."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from headcount.errors import BadRecipe
+
+BETAS = (0.9, 0.999)
+
+
+class LearnedScores:
+    """The update that the papers' relaxations share: each gradient clipped, then a step of Adam, without weight decay.
+
+    Attributes:
+        lr: Learning rate at the peak of the model's schedule, which it follows.
+        clip: Bound on the absolute value of each score's gradient.
+    """
+
+    lr: float
+    clip: float
+
+    def update(
+        self,
+        scores: Float64[Tensor, " head"],
+        moments: Float64[Tensor, "2 head"],
+        grad: Float64[Tensor, " head"],
+        *,
+        keep: int,
+        step: int,
+        lr_scale: float,
+        sites: Sequence[int],
+    ) -> None:
+        """One step of Adam, in place."""
+        grad = grad.clamp(-self.clip, self.clip)
+        moments[0].lerp_(grad, 1 - BETAS[0])
+        moments[1].lerp_(grad.square(), 1 - BETAS[1])
+        mean, square = (m / (1 - b ** (step + 1)) for m, b in zip(moments, BETAS, strict=True))
+        scores -= self.lr * lr_scale * mean / (square.sqrt() + 1e-8)
+
+    def _require_learning(self) -> None:
+        if not (self.lr > 0 and self.clip > 0):
+            raise BadRecipe(f"The scores' learning rate and clip must be positive, got {self.lr} and {self.clip}.")

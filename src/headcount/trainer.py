@@ -1,0 +1,163 @@
+"""Hugging Face's Trainer with gates.
+
+Progress bars, mixed precision, checkpoints and resuming, `accelerate launch` and `torchrun` are the Trainer's own. All
+that is added: gates that step after the optimiser, weights that can be frozen, and a stretch of a schedule.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers.optimization import get_scheduler
+
+from headcount.errors import BadRecipe
+from headcount.gates import Gates
+
+
+class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Lets gates learn in any Trainer: their penalty joins the gradient, and they step after the optimiser.
+
+    The scores' learning rate is at the share of its peak that the Trainer's schedule is at. At every log, the gates'
+    state is written to the Trainer's history: it is kept in checkpoints, so a resumed run has all of it.
+
+    Args:
+        gates: The gates on the Trainer's model. None: there are none, only `measure` applies.
+        measure: Figures of the model with its hard subset, taken at every log.
+    """
+
+    def __init__(self, gates: Gates | None = None, measure: Callable[[Any], Mapping[str, float]] | None = None) -> None:
+        self.gates, self.measure, self.grad_scale = gates, measure, 1.0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add the penalty's gradient to the loss's, at the scale that mixed precision gave the loss."""
+        scaler = getattr(kwargs.get("optimizer"), "scaler", None)
+        self.grad_scale = 1.0 if scaler is None else scaler.get_scale()
+        if self.gates is not None and (penalty := self.gates.penalty()).requires_grad:
+            torch.autograd.backward(penalty * self.grad_scale)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Step the gates."""
+        if self.gates is not None:
+            lr = float(kwargs["optimizer"].param_groups[0]["lr"])
+            self.gates.step(lr_scale=lr / args.learning_rate, grad_scale=self.grad_scale)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Write the gates' state, and the figures, to the history."""
+        if "loss" not in (logs or {}):
+            return
+        if self.gates is not None:
+            state.log_history[-1].update(self.gates.watch())
+        if self.measure is not None:
+            state.log_history[-1]["development"] = dict(self.measure(kwargs["model"]))
+
+
+class GatedTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer for a stage of a method.
+
+    Args:
+        sampler: The order of the examples.
+        gates: See `GatesCallback`; also `measure`.
+        frozen: Leave the weights alone; only gates learn.
+        first: The step of the schedule at which the stage begins.
+        total: Steps of the whole schedule.
+        moments: What an Adam that goes on knows: per parameter's name its state.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sampler: Sampler[int],
+        gates: Gates | None,
+        measure: Callable[[Any], Mapping[str, float]] | None,
+        frozen: bool,
+        first: int,
+        total: int,
+        moments: Mapping[str, Mapping[str, Tensor]] | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.sampler, self.frozen, self.first, self.total, self.moments = sampler, frozen, first, total, moments
+        self._anchor = torch.zeros((), requires_grad=True, device=self.args.device)
+        # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
+        # divide it by the number of batches that it accumulates.
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(_Bar)
+        self.add_callback(GatesCallback(gates, measure))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.sampler
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The Trainer's own; with frozen weights, one that moves nothing but carries the schedule."""
+        if self.frozen:
+            self.optimizer = torch.optim.SGD([self._anchor], lr=self.args.learning_rate)
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        for name, parameter in self.model.named_parameters():
+            if self.moments is not None and name in self.moments:
+                optimizer.state[parameter] = {key: value.clone() for key, value in self.moments[name].items()}
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of the whole training, from the step at which this stage begins."""
+        optimizer = self.optimizer if optimizer is None else optimizer
+        whole = get_scheduler(
+            self.args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=self.args.get_warmup_steps(self.total),
+            num_training_steps=self.total,
+            scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+        )
+        if self.first:
+            if not isinstance(whole, LambdaLR):
+                raise BadRecipe(
+                    f"The schedule '{self.args.lr_scheduler_type}' cannot begin at a step of its own, as a rewound "
+                    "training has to. Use one that depends on the step alone: linear, cosine, constant_with_warmup, …"
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+            whole = LambdaLR(optimizer, [_Later(each, self.first) for each in whole.lr_lambdas])
+        self.lr_scheduler = whole
+        return whole
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        """The model's loss. With frozen weights it is tied to the optimiser's one parameter, without effect."""
+        result = super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
+        if not self.frozen:
+            return result
+        return (result[0] + 0 * self._anchor, result[1]) if return_outputs else result + 0 * self._anchor
+
+    def load(self, checkpoint: str) -> None:
+        """Take up a checkpoint of a stage that is over."""
+        self._load_from_checkpoint(checkpoint)
+        self.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+
+    def adam(self) -> dict[str, dict[str, Tensor]]:
+        """What Adam knows of each parameter, by its name."""
+        state = self.optimizer.state
+        return {name: dict(state[p]) for name, p in self.model.named_parameters() if p in state}
+
+
+class _Later:
+    """A schedule that begins at a later step."""
+
+    def __init__(self, schedule: Callable[[int], float], first: int) -> None:
+        self.schedule, self.first = schedule, first
+
+    def __call__(self, step: int) -> float:
+        return self.schedule(step + self.first)
+
+
+class _Bar(ProgressCallback):  # type: ignore[misc]
+    """The Trainer's progress bar, which else prints every log to standard output: a command's own output goes there."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss on the bar."""
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
