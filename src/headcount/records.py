@@ -59,6 +59,11 @@ class Record:
         write_atomically(path, json.dumps(self.to_json()) + "\n")
 
 
+def read_record(path: Path) -> Record:
+    """The record that `Record.write` wrote."""
+    return Record(**json.loads(path.read_text(encoding="utf-8")))
+
+
 def library_versions() -> dict[str, str]:
     """The versions of the libraries that have a say in the numbers."""
     return {name: version(name) for name in ("headcount", "torch", "transformers", "tokenizers", "numpy", "datasets")}
