@@ -78,7 +78,7 @@ def test_load(task: Classification) -> None:
     examples = task.load()
     assert examples.labels == ("contradiction", "entailment", "neutral")
     assert (examples.text, examples.stated) == (("premise", "hypothesis"), None)
-    assert (len(examples.train), len(examples.validation)) == (30, 15)
+    assert (len(examples.train), len(examples.development), len(examples.validation)) == (29, 1, 15)
 
 
 def test_limits(tmp_path: Path) -> None:
@@ -92,9 +92,12 @@ def test_limits(tmp_path: Path) -> None:
     assert first.validation.places == [1, 2, 3]
     assert len(first.train) == 8 and len(set(first.train.places)) == 8
     assert first.train.places == load(1).train.places != load(2).train.places
-    assert sorted(first.train.places) != first.train.places
-    whole = Classification(train, validation, train_limit=99, validation_limit=99).load()
-    assert (len(whole.train), len(whole.validation)) == (40, 10)
+    assert len(first.development) == 2 and not {*first.development.places} & {*first.train.places}
+    whole = Classification(train, validation, train_limit=99, development=5, validation_limit=99).load()
+    assert (len(whole.train), len(whole.development), len(whole.validation)) == (35, 5, 10)
+    assert sorted(whole.train.places + whole.development.places) == list(range(1, 41))
+    with pytest.raises(BadRecipe, match="Cannot hold out 40 of the 40 examples"):
+        Classification(train, validation, development=40).load()
     assert Classification(train, validation, train_limit=1).load().labels == ("a", "b")
 
 
@@ -222,9 +225,10 @@ def test_tokenize(task: Classification, tiny_tokenizer: Any) -> None:
     examples = task.load()
     data = task.tokenize(tiny_tokenizer, examples.train, NLI)
     assert data.column_names == ["input_ids", "token_type_ids", "attention_mask", "labels", "length"]
-    assert list(data["labels"]) == [0, 1, 2] * 10
+    assert list(data["labels"]) == [NLI.index(label) for label in examples.train.labels]
     assert list(data["length"]) == [len(ids) for ids in data["input_ids"]]
-    assert tiny_tokenizer.decode(data[0]["input_ids"]) == "[CLS] red 0 [SEP] blue 0 [SEP]"
+    first = examples.train.rows[0]
+    assert tiny_tokenizer.decode(data[0]["input_ids"]) == f"[CLS] {first['premise']} [SEP] {first['hypothesis']} [SEP]"
     batch = task.collator(tiny_tokenizer)([data[i] for i in range(3)])
     assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
     assert batch["input_ids"].shape == (3, max(data["length"][:3]))

@@ -102,7 +102,7 @@ def test_bad_gradients_are_dropped_and_counted_and_the_rest_clipped() -> None:
     before = gates.scores.clone()
     grad = torch.zeros(12, dtype=torch.float64)
     grad[0], grad[1], grad[2] = float("nan"), float("inf"), 1e30
-    gates._adam(grad, lr=0.5)
+    gates._learn(grad, lr_scale=1.0)
     assert gates.dropped == 2 and gates.watch()["dropped_gradients"] == 2
     assert torch.equal(gates.scores[[0, 1]], before[[0, 1]])
     assert gates.moments[:, 2].tolist() == pytest.approx([0.1 * 1.0, 0.001 * 1.0])
