@@ -13,6 +13,7 @@ FLOORS = {
     "demo": 6,
     "printing": 6,
     "run": 6,
+    "callback": 6,
     "shape": 6,
     "recipe": 5,
     "methods": 5,

@@ -168,4 +168,5 @@ def test_relaxation_starts_and_samples_by_its_generator() -> None:
     assert torch.equal(first, second) and first.abs().max() <= 0.5
     samples = [relaxation.sample(first, 3, 0, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
     assert torch.equal(samples[0], samples[1]) and not torch.equal(samples[0], samples[2])
-    assert relaxation.penalty(first).item() == 0 and relaxation.watch(first, 3, 0) == {"temperature": pytest.approx(1000.0)}
+    assert relaxation.penalty(first).item() == 0
+    assert relaxation.watch(first, 3, 0) == {"temperature": pytest.approx(1000.0)}

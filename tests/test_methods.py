@@ -1,6 +1,7 @@
 """The contract of every method, on a tiny model: exact budget, deterministic by seed, resumable, record complete."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from headcount.errors import BadRecipe
 from headcount.methods import METHODS, method
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
+from headcount.trainer import GatesCallback
 from headcount.training import TrainingSettings, Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -52,9 +54,17 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
     assert record.signature.startswith(f"method:{name}") and f"|keep:{keep}/8|" in record.signature
     assert set(record.metrics) == {"accuracy", "macro_f1"} and record.versions["torch"] == torch.__version__
     assert record.size["before"]["parameters"] - record.size["after"]["parameters"] == (8 - keep) * (4 * 8 * 32 + 3 * 8)
-    assert record.costs["training"]["steps"] == 6 and record.dynamics
+    assert record.costs["training"]["steps"] == 6
+    for cost in record.costs.values():
+        assert cost["steps"] >= 0 and cost["seconds"] > 0 and cost["peak_memory"] > 10**7
+    looks = [look for look in record.dynamics if "loss" in look]
+    assert len(looks) >= 3 and all(set(look["development"]) == {"accuracy", "macro_f1"} for look in looks)
     model = load(tmp_path / "a")
     assert present(model).to_json() == record.subset and str(present(model)) == record.heads
+    final = set(present(model).indices)
+    for look in record.dynamics:
+        if len(look.get("kept", [])) == keep > 0:
+            assert look["finally_kept"] == len(final & set(look["kept"])) / keep
     assert model.config.label2id == {"no": 0, "yes": 1}
     task = recipe(name, keep, tiny_bert_dir, data).make_task()
     assert evaluate(str(tmp_path / "a"), task) == record.metrics
@@ -145,34 +155,64 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
     return [(site, head) for site, heads in subset.items() for head in heads]
 
 
+class Killed(Exception):
+    """What a kill looks like from inside."""
+
+
+def kill_after(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Raise before the optimiser step of that number, counted over all stages of a run."""
+    step, taken = GatesCallback.on_optimizer_step, 0
+
+    def on_optimizer_step(*args: Any, **kwargs: Any) -> None:
+        nonlocal taken
+        if taken == steps:
+            raise Killed
+        taken += 1
+        step(*args, **kwargs)
+
+    patch.setattr(GatesCallback, "on_optimizer_step", on_optimizer_step)
+
+
+SOON, LATER = 5, 9
+"""Steps after which runs are killed. The pipelined have 6 steps of their own: then comes the second stage, if there is
+one."""
+
+
+@pytest.mark.parametrize("steps", [SOON, LATER])
+@pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_killed_run_goes_on(
-    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, steps: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two checkpoints, it ends as the run that nobody killed; another recipe is refused meanwhile."""
-    from headcount.gates import Gates
-
-    training = TrainingSettings(epochs=2.0, batch_size=8, lr=1e-3, checkpoint_every=4)
-    straight = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "straight")
-    step = Gates.step
-
-    def killed(gates: Gates, **options: float) -> None:
-        if gates.steps == 6:
-            raise KeyboardInterrupt
-        step(gates, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Gates, "step", killed)
-        run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
-    assert not (tmp_path / "out").exists() and (tmp_path / "out.checkpoints" / "training" / "checkpoint-4").is_dir()
-    with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 3, is 4"):
-        run_recipe(recipe("dsp-joint", 4, tiny_bert_dir, data, training=training), tmp_path / "out")
-    resumed = run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data, training=training), tmp_path / "out")
+    epochs = 1.0 if METHODS[name].paradigm == "pipelined" else 2.0
+    settings = {"training": TrainingSettings(epochs=epochs, batch_size=8, lr=1e-3, checkpoint_every=2, looks=3)}
+    if name in ("lottery", "reinit"):
+        settings["options"] = OPTIONS[name] | {"iteration": 3, "optimiser_state": "kept"}
+    if name == "voita":
+        settings["options"] = {"lambda": "auto", "tries": 2, "tolerance": 1.0}
+    wanted = recipe(name, None if name == "unpruned" else 3, tiny_bert_dir, data, **settings)
+    straight = run_recipe(wanted, tmp_path / "straight")
+    total = sum(cost["steps"] for cost in straight.costs.values())
+    killed = min(steps, total - 1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(int(killed), patch)
+        run_recipe(wanted, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and list((tmp_path / "out.checkpoints").glob("*/checkpoint-*"))
+    if name != "unpruned":
+        with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 3, is 4"):
+            run_recipe(replace(wanted, keep=4), tmp_path / "out")
+    resumed = run_recipe(wanted, tmp_path / "out")
     assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
-    assert [(look["step"], look["heads"]) for look in resumed.dynamics] == [
-        (look["step"], look["heads"]) for look in straight.dynamics
-    ]
+    assert sum(cost["steps"] for cost in resumed.costs.values()) == total
+    assert [_settled(look) for look in resumed.dynamics] == [_settled(look) for look in straight.dynamics]
+    assert json.dumps(resumed.notes) == json.dumps(straight.notes)
     weights = [load(tmp_path / each).state_dict() for each in ("straight", "out")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def _settled(look: dict[str, Any]) -> dict[str, Any]:
+    """A look without the training's mean loss since the look before, which a resumed Trainer takes over fewer steps."""
+    return {name: value for name, value in look.items() if name not in ("loss", "grad_norm")}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Importing it also teaches transformers to load pruned models: see `headcount.che
 from headcount import checkpoint as _checkpoint  # registers the loader
 from headcount.anatomy import head_map, present
 from headcount.budget import Budget
+from headcount.callback import PruningCallback
 from headcount.errors import (
     BadData,
     BadRecipe,
@@ -19,13 +20,13 @@ from headcount.export import Exported, export_model
 from headcount.gates import Gates, attach, detach
 from headcount.gating import masked
 from headcount.heads import Head, HeadMap, Site, Subset
-from headcount.importance import GradientImportance
+from headcount.importance import Confidence, GradientImportance, Magnitude, RandomImportance
 from headcount.measure import compare, fast_matmul
 from headcount.methods import METHODS
 from headcount.plan import Plan
 from headcount.recipe import Recipe
 from headcount.records import Record
-from headcount.relaxations import GumbelTopK, LogLinear
+from headcount.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
 from headcount.run import run_recipe
 from headcount.runtimes import open_model
 from headcount.shape import compare_shapes
@@ -37,20 +38,27 @@ __all__ = [
     "BadData",
     "BadRecipe",
     "Budget",
+    "Confidence",
     "CorruptCheckpoint",
     "ExportFailed",
     "Exported",
+    "Fading",
     "Gates",
     "GradientImportance",
     "GumbelTopK",
+    "HardConcrete",
     "Head",
     "HeadMap",
     "LogLinear",
+    "Magnitude",
     "Plan",
+    "PruningCallback",
     "PruningError",
+    "RandomImportance",
     "Recipe",
     "Record",
     "Site",
+    "StraightThrough",
     "Subset",
     "SurgeryFailed",
     "TrainingSettings",

@@ -1,12 +1,13 @@
 """What methods share that learn a subset by gates."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from headcount.budget import Budget
 from headcount.gates import Gates, Relaxation, attach, detach
 from headcount.training import Stage, Workbench
 
 
+@runtime_checkable
 class LearnsByGates(Protocol):
     """A method whose gates learn in an ordinary training loop: what `PruningCallback` takes."""
 

@@ -117,18 +117,14 @@ def rewind(
     Returns:
         What Adam knew there of the weights that are left.
     """
-    bench.model = _cut(copy.deepcopy(ticket), subset)
+    bench.model = remove_heads(copy.deepcopy(ticket), subset)
     cut: dict[str, dict[str, Tensor]] = {name: {"step": state["step"]} for name, state in moments.items()}
     for key in ("exp_avg", "exp_avg_sq") if moments else ():
         # The moments of a weight lose what the weight loses: they are put in its place and cut.
         holder = copy.deepcopy(ticket)
         for name, parameter in holder.named_parameters():
             parameter.data = moments[name][key].clone() if name in moments else parameter.data
-        for name, parameter in _cut(holder, subset).named_parameters():
+        for name, parameter in remove_heads(holder, subset, check=False).named_parameters():
             if name in moments:
                 cut[name][key] = parameter.data
     return cut
-
-
-def _cut(model: Any, subset: Subset) -> Any:
-    return remove_heads(model, subset, check=False)

@@ -1,0 +1,96 @@
+"""Pruning in a Trainer of the user's own."""
+
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+
+from headcount.errors import BadRecipe
+from headcount.gates import attach, detach
+from headcount.heads import Subset
+from headcount.methods import METHODS, method
+from headcount.methods.joint import LearnsByGates
+from headcount.surgery import remove_heads
+from headcount.trainer import GatesCallback
+
+
+class PruningCallback(GatesCallback):
+    """Lets any `transformers.Trainer` prune the model that it trains: `Trainer(..., callbacks=[PruningCallback(...)])`.
+
+    Gates are put on the model when the Trainer is made, so that its checkpoints hold them and a resumed training goes
+    on with them; the method's schedules run over the Trainer's steps. When the training ends, the gates come off and
+    the heads that lost are removed: what `trainer.save_model()` writes then is a pruned model. Evaluations on the way
+    measure the hard subset.
+
+    Args:
+        method: A method that learns while the model trains: its name in `METHODS`, or itself with its options.
+        keep: The budget: a number of heads, or a fraction.
+        sites: The kind of attention that the budget is over; None: all.
+        unit: See `Budget`.
+        seed: Of the gates' scores and noise.
+        cut: Whether to remove the heads at the end. False leaves that to you: `remove_heads(model, callback.subset)`.
+
+    Raises:
+        BadRecipe: The method is none that learns in one training.
+    """
+
+    def __init__(
+        self,
+        method: str | LearnsByGates,
+        keep: int | float,
+        *,
+        sites: str | None = None,
+        unit: str = "group",
+        seed: int = 0,
+        cut: bool = True,
+    ) -> None:
+        super().__init__()
+        self.method, self.keep, self.sites, self.unit = _learning(method), keep, sites, unit
+        self.seed, self.cut = seed, cut
+        self._subset: Subset | None = None
+
+    @property
+    def subset(self) -> Subset:
+        """The kept heads: as of now while the training runs, finally once it is over.
+
+        Raises:
+            BadRecipe: No Trainer has taken up this callback yet.
+        """
+        if self.gates is not None:
+            return self.gates.subset()
+        if self._subset is None:
+            raise BadRecipe("No subset yet: hand this callback to a Trainer, and call its train().")
+        return self._subset
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put gates on the Trainer's model."""
+        relaxation = self.method.relaxation(self.keep, 10**9)  # the schedule follows when the steps are known
+        self.gates = attach(kwargs["model"], relaxation, sites=self.sites, unit=self.unit, seed=self.seed)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Fit the method's schedules to the Trainer's steps."""
+        if self.gates is None:
+            self.on_init_end(args, state, control, **kwargs)
+        assert self.gates is not None
+        self.gates.relaxation = self.method.relaxation(self.keep, state.max_steps)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the gates off, and remove the heads that lost."""
+        self._subset, self.gates = self.subset, None
+        # Mixed precision wraps the forward pass for good, and surgery compares in the model's own precision.
+        model = extract_model_from_parallel(kwargs["model"], keep_fp32_wrapper=False)
+        detach(model)
+        if self.cut:
+            remove_heads(model, self._subset)
+
+
+def _learning(given: str | LearnsByGates) -> LearnsByGates:
+    found: Any = method(given) if isinstance(given, str) else given
+    if getattr(found, "paradigm", None) != "joint" or not hasattr(found, "relaxation"):
+        names = [name for name, kind in METHODS.items() if kind.paradigm == "joint" and hasattr(kind, "relaxation")]
+        raise BadRecipe(
+            f"Got {given!r}, which does not learn while a model trains. A callback takes: {', '.join(names)}. The "
+            "other methods train, score and rewind by themselves: headcount.run_recipe, or headcount prune."
+        )
+    learns: LearnsByGates = found
+    learns.relaxation(0, 10**9)  # an option that one training cannot do is better known now
+    return learns

@@ -1,0 +1,106 @@
+"""Pruning in a Trainer of the user's own: budget met, resumable, saved as a pruned model; other methods refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+
+import headcount
+from families import tiny
+from headcount.anatomy.probe import random_inputs
+from headcount.callback import PruningCallback
+from headcount.errors import BadRecipe
+from headcount.gates import GATES_NAME
+from headcount.methods import METHODS
+from headcount.methods.dsp_joint import DSPJoint
+from headcount.methods.gradual import Gradual
+from headcount.methods.voita import Voita
+
+METHODS_HERE = [DSPJoint(), "ste", Voita(lambda_=0.01), Gradual()]
+
+
+def trainer(model: Any, directory: Path, callback: PruningCallback, **settings: Any) -> Trainer:
+    inputs = random_inputs(model, batch=24)
+    data = Dataset.from_dict({**{name: value.tolist() for name, value in inputs.items()}, "labels": [0, 1, 2] * 8})
+    arguments = TrainingArguments(
+        output_dir=str(directory), num_train_epochs=2, per_device_train_batch_size=4, learning_rate=1e-3,
+        logging_steps=4, report_to="none", use_cpu=True, disable_tqdm=True,
+        **{"save_strategy": "no", "eval_strategy": "steps", "eval_steps": 6, **settings},
+    )  # fmt: skip
+    return Trainer(model, arguments, train_dataset=data, eval_dataset=data.select(range(6)), callbacks=[callback])
+
+
+@pytest.mark.parametrize("method", METHODS_HERE, ids=lambda method: getattr(method, "__class__", method).__name__)
+@pytest.mark.parametrize("settings", [{}, {"bf16": True}, {"gradient_accumulation_steps": 3}], ids=str)
+def test_a_trainer_prunes(method: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    model, callback = tiny("bert"), PruningCallback(method, keep=5)
+    with pytest.raises(BadRecipe, match="No subset yet"):
+        callback.subset  # noqa: B018
+    mine = trainer(model, tmp_path, callback, **settings)
+    assert len(callback.subset) == 5  # as of now
+    mine.train()
+    assert headcount.present(model) == callback.subset and len(callback.subset) == 5
+    assert not hasattr(model, GATES_NAME)
+    looks = [entry for entry in mine.state.log_history if "kept" in entry]
+    assert looks and looks[-1]["step"] == mine.state.max_steps and looks[-1]["dropped_gradients"] == 0
+    mine.save_model(str(tmp_path / "small"))
+    inputs = random_inputs(model)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small")
+    with torch.no_grad():
+        assert torch.equal(again(**inputs).logits, model.eval()(**inputs).logits)
+
+
+def test_a_resumed_trainer_prunes_the_same(tmp_path: Path) -> None:
+    finished = []
+    for name, resume in (("straight", False), ("resumed", True)):
+        directory = tmp_path / name
+        saves = {"save_strategy": "steps", "save_steps": 5, "eval_strategy": "no"}
+        if resume:
+            trainer(tiny("bert"), directory, PruningCallback("dsp-joint", keep=5), **saves).train()
+            resumed = str(directory / "checkpoint-5")
+        callback = PruningCallback("dsp-joint", keep=5)
+        model = tiny("bert", seed=9 if resume else 0)
+        trainer(model, directory, callback, **saves).train(resume_from_checkpoint=resumed if resume else None)
+        finished.append((callback.subset, model.state_dict()))
+    (subset, weights), (again, others) = finished
+    assert subset == again and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_cutting_can_be_left_to_the_user(tmp_path: Path) -> None:
+    model, callback = tiny("bert"), PruningCallback("gradual", keep=5, cut=False)
+    trainer(model, tmp_path, callback).train()
+    assert len(headcount.present(model)) == 12 and len(callback.subset) == 5
+
+
+def test_the_penalty_joins_the_gradient_once(tmp_path: Path) -> None:
+    """With a penalty next to which the loss is nothing, all scores fall by Adam's step: the learning rate."""
+    callback = PruningCallback(Voita(lambda_=1e9, scores_clip=1e12), keep=5, cut=False)
+    mine = trainer(tiny("bert"), tmp_path, callback, lr_scheduler_type="constant", max_steps=3)
+    gates = callback.gates
+    assert gates is not None
+    before = gates.scores.clone()
+    mine.train()
+    assert torch.allclose(before - gates.scores, torch.full((12,), 3 * 0.1, dtype=torch.float64), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["michel", "lottery", "dsp-pipelined", "random", "unpruned"])
+def test_other_methods_are_refused(method: str) -> None:
+    with pytest.raises(BadRecipe, match="A callback takes: dsp-joint, gradual, ste, voita"):
+        PruningCallback(method, keep=5)
+
+
+def test_bad_options_are_known_at_once() -> None:
+    with pytest.raises(BadRecipe, match="Give lambda as a number"):
+        PruningCallback("voita", keep=5)
+    with pytest.raises(BadRecipe, match="Unknown method 'magic'"):
+        PruningCallback("magic", keep=5)
+    assert {"dsp-joint", "ste", "voita", "gradual"} <= set(METHODS)
+
+
+def test_annealing_longer_than_the_training(tmp_path: Path) -> None:
+    callback = PruningCallback(DSPJoint(cooldown=25_000), keep=5)
+    with pytest.raises(BadRecipe, match="'cooldown' is 25000, which is 25000 steps, but the training has 12"):
+        trainer(tiny("bert"), tmp_path, callback).train()

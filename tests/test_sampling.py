@@ -1,0 +1,105 @@
+"""The order of examples: permutations in one stream, any stretch of which can be had; little padding, no curriculum."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headcount.sampling import POOL, ExampleOrder
+
+moderate = settings(max_examples=40, deadline=None, derandomize=True)
+SIZE = 8
+LENGTHS = np.random.default_rng(0).integers(4, 100, 2 * POOL * SIZE + 3 * SIZE + 5).tolist()
+"""More than two pools, the last one short, and the last batch of an epoch not full."""
+lengths = st.lists(st.integers(1, 30), min_size=1, max_size=40)
+
+
+def batched(order: Sequence[int]) -> list[Sequence[int]]:
+    """The batches that a loader cuts from a stream."""
+    return [order[start : start + SIZE] for start in range(0, len(order), SIZE)]
+
+
+def padding(order: Sequence[int]) -> float:
+    """Padding as a share of what is not."""
+    batches = [[LENGTHS[i] for i in batch] for batch in batched(order)]
+    return sum(max(batch) * len(batch) - sum(batch) for batch in batches) / sum(map(sum, batches))
+
+
+def epoch(number: int = 0, seed: int = 1, by_length: bool = True, of: Sequence[int] = LENGTHS) -> list[int]:
+    return list(ExampleOrder(of, SIZE, seed, count=len(of), skip=number * len(of), by_length=by_length))
+
+
+@moderate
+@given(lengths, st.integers(1, 8), st.integers(0, 999), st.booleans())
+def test_every_epoch_is_a_permutation(of: list[int], size: int, seed: int, by_length: bool) -> None:
+    stream = list(ExampleOrder(of, size, seed, count=3 * len(of), by_length=by_length))
+    for start in range(0, len(stream), len(of)):
+        assert sorted(stream[start : start + len(of)]) == list(range(len(of)))
+
+
+@moderate
+@given(lengths, st.integers(1, 8), st.integers(0, 100), st.integers(0, 100), st.booleans())
+def test_any_stretch_is_that_of_the_stream(of: list[int], size: int, skip: int, count: int, by_length: bool) -> None:
+    """Shorter or longer than an epoch, begun in the middle of one or of a batch."""
+    stretch = ExampleOrder(of, size, 5, count, skip, by_length)
+    whole = list(ExampleOrder(of, size, 5, skip + count, by_length=by_length))
+    assert len(stretch) == count and list(stretch) == whole[skip:] == list(stretch)
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_the_seed_and_the_epoch_make_the_order(by_length: bool) -> None:
+    first = epoch(0, seed=1, by_length=by_length)
+    np.random.seed(3)  # NumPy's global state has no say
+    assert epoch(0, seed=1, by_length=by_length) == first
+    others = [epoch(number, seed, by_length) for number, seed in [(1, 1), (0, 2), (1, 0), (0, 0)]]
+    for one, other in itertools.combinations([first, *others], 2):
+        assert one != other
+        # No two orders are alike even in part: a chance meeting is one in 800 examples a place.
+        assert sum(a == b for a, b in zip(one, other, strict=True)) < 15
+
+
+def test_random_order_looks_at_no_length() -> None:
+    assert epoch(by_length=False) == epoch(by_length=False, of=[1] * len(LENGTHS))
+    assert epoch() != epoch(of=[1] * len(LENGTHS))
+
+
+def test_grouped_by_length_there_is_little_padding() -> None:
+    for number in range(3):
+        assert padding(epoch(number)) < 0.15 * padding(epoch(number, by_length=False))
+
+
+def test_little_padding_in_every_epoch_of_a_stream() -> None:
+    """The batches that a loader cuts from a stream of several epochs, each of which ends with a batch not full."""
+    stream = list(ExampleOrder(LENGTHS, SIZE, 1, count=4 * len(LENGTHS)))
+    random = list(ExampleOrder(LENGTHS, SIZE, 1, count=4 * len(LENGTHS), by_length=False))
+    assert padding(stream) < 0.15 * padding(random)
+
+
+def test_batches_come_in_no_order_of_length() -> None:
+    longest = [max(LENGTHS[i] for i in batch) for batch in batched(epoch())]
+    rises = sum(a < b for a, b in itertools.pairwise(longest))
+    assert 0.4 < rises / len(longest) < 0.6
+    # Nor do the halves of an epoch differ: means of 50 batches of some 50 +- 28 tokens.
+    assert abs(np.mean(longest[: len(longest) // 2]) - np.mean(longest[len(longest) // 2 :])) < 20
+
+
+def test_batches_by_hand() -> None:
+    """Ten examples in batches of four: the four longest, the next four, in either order, and the two shortest last."""
+    of = [3, 10, 7, 1, 9, 4, 6, 8, 2, 5]
+    first, second, last = {1, 4, 7, 2}, {6, 9, 5, 0}, [8, 3]
+    seen = set()
+    for seed in range(8):
+        order = list(ExampleOrder(of, 4, seed, count=10))
+        assert {frozenset(order[:4]), frozenset(order[4:8])} == {frozenset(first), frozenset(second)}
+        assert order[8:] == last
+        seen.add(order[0] in first)
+    assert seen == {True, False}
+
+
+def test_less_than_a_batch() -> None:
+    assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=3)) == [1, 2, 0]
+    assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=5)) == [1, 2, 0, 1, 2]
+    assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=0)) == []
