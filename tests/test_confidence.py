@@ -1,6 +1,7 @@
 """Confidence by plain loops over the weights of eager attention, and on a toy by hand; padding has no say."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from families import VOCABULARY, tiny
+from families import FAMILIES, VOCABULARY, tiny
 from headcount import remove_heads
 from headcount.anatomy import head_map, present
 from headcount.errors import BadData, UnsupportedModel
@@ -34,11 +35,14 @@ def padded(lengths: tuple[int, ...], value: int, seed: int, width: int = 8, left
 
 
 def batch_for(model: Any, **layout: Any) -> Batch:
-    """Three texts of uneven lengths, or images; for an encoder-decoder model three targets of other lengths too."""
+    """Three texts of uneven lengths, or images, or both; for an encoder-decoder model targets of other lengths too."""
+    images = {"pixel_values": torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))}
     if model.main_input_name == "pixel_values":
-        return {"pixel_values": torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))}
+        return images
     ids = padded(LENGTHS, 0, seed=1, **layout)
     batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    if model.config.model_type == "clip":
+        return {**batch, **images}
     return {**batch, "labels": padded((5, 7, 2), -100, seed=2)} if model.config.is_encoder_decoder else batch
 
 
@@ -107,13 +111,29 @@ def test_padding_has_no_say(family: str, exclude_last: bool) -> None:
     model = tiny(family)
     batch = batch_for(model)
     expected = pytest.approx(scored(model, batch, exclude_last=exclude_last), rel=1e-5)
-    others = [{**batch, "input_ids": batch["input_ids"] + 7 * (1 - batch["attention_mask"])}, batch_for(model, width=12)]
+    others = [
+        {**batch, "input_ids": batch["input_ids"] + 7 * (1 - batch["attention_mask"])},
+        batch_for(model, width=12),
+    ]
     if family == "llama":
         others.append(batch_for(model, width=12, left=True))
     if family == "bart":
         others.append({**batch, "labels": nn.functional.pad(batch["labels"], (0, 3), value=-100)})
     for other in others:
         assert scored(model, other, exclude_last=exclude_last) == expected
+
+
+def test_padding_has_no_say_in_the_decoder_of_a_classifier() -> None:
+    """Its labels are one for each text, and its decoder reads what the encoder reads."""
+    model = replace(FAMILIES["bart"], model="BartForSequenceClassification").build("sdpa").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
+    batch: Batch = {"input_ids": padded((6, 6), 0, seed=1, width=6), "labels": torch.tensor([0, 1])}
+    batch["input_ids"][:, -1] = 2  # the end of the text, whose state is classified
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    more = {**batch, **{name: nn.functional.pad(batch[name], (0, 4)) for name in ("input_ids", "attention_mask")}}
+    assert scored(model, more) == pytest.approx(scored(model, batch), rel=1e-5)
 
 
 def test_the_decoders_own_mask_counts() -> None:
@@ -135,9 +155,9 @@ def test_batches_can_be_cut_anywhere(family: str) -> None:
     model = tiny(family)
     batch = batch_for(model)
     expected = pytest.approx(scored(model, batch), rel=1e-5)
-    for sizes in ([1, 2], [2, 1], [1, 1, 1]):
-        assert scored(model, *({name: rows for name, rows in zip(batch, part, strict=True)}
-                               for part in zip(*(x.split(sizes) for x in batch.values()), strict=True))) == expected  # fmt: skip
+    for cuts in ([1], [2], [1, 2]):
+        parts = zip(*(torch.tensor_split(rows, cuts) for rows in batch.values()), strict=True)
+        assert scored(model, *(dict(zip(batch, part, strict=True)) for part in parts)) == expected
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "bart"])
@@ -171,7 +191,7 @@ def test_no_trace_is_left(family: str, attention: str, pruned: bool) -> None:
     model = tiny(family, attention=attention)
     if pruned:
         remove_heads(model, uneven(head_map(model), grouped=False))
-    batch = {**batch_for(model), **({"pixel_values": torch.randn(3, 3, 8, 8)} if family == "clip" else {})}
+    batch = batch_for(model)
     expected, keys, there = outputs(model, batch), list(model.state_dict()), present(model)
     hooks = sum(len(module._forward_pre_hooks) for module in model.modules())
     model.train()

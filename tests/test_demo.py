@@ -23,6 +23,6 @@ def test_a_row_per_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / ".headcount-demo").touch()
     (tmp_path / "notes.txt").write_text("mine")
     rows = demo.show_demo(tmp_path, 66)
-    assert [(row["method"], row["K"]) for row in rows] == [("unpruned", 72), ("michel", 66), ("dsp-joint", 66)]
+    assert [(row["method"], row["K"]) for row in rows] == [("unpruned", 72), ("michel", 66), ("gradual", 66)]
     assert all(0 <= float(row["accuracy"]) <= 1 and float(row["latency, ms"]) > 0 for row in rows)
     assert float(rows[1]["FLOPs predict"]) > 1 and (tmp_path / "notes.txt").read_text() == "mine"

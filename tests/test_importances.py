@@ -65,7 +65,7 @@ def test_magnitude_by_hand(family: str) -> None:
         for head in range(HEADS):
             slices = list(OWNED[family](model, layer, head))
             assert all(part.numel() == HEAD_SIZE * WIDTH for part in slices) and len(slices) == 4
-            expected.append(math.sqrt(sum(float((part.double() ** 2).sum()) for part in slices)))
+            expected.append(math.sqrt(sum(float((part.detach().double() ** 2).sum()) for part in slices)))
     scores = Magnitude().scores(model, [], head_map(model).all)
     assert scores.tolist() == pytest.approx(expected, rel=1e-9)
     assert len(set(expected)) == len(expected)
@@ -153,5 +153,7 @@ def test_an_empty_subset_has_no_scores(name: str) -> None:
 
 
 def test_unknown_importance() -> None:
-    with pytest.raises(BadRecipe, match="Unknown importance 'nonsense'. Valid: confidence, gradient, magnitude, random"):
+    with pytest.raises(
+        BadRecipe, match="Unknown importance 'nonsense'. Valid: confidence, gradient, magnitude, random"
+    ):
         importance("nonsense")

@@ -13,12 +13,14 @@ from families import FAMILIES
 from headcount.anatomy import present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load
-from headcount.errors import BadRecipe
+from headcount.errors import BadData, BadRecipe
 from headcount.methods import METHODS, method
+from headcount.methods.choice import LONG, choose
+from headcount.methods.lottery import rewind
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
 from headcount.trainer import GatesCallback
-from headcount.training import TrainingSettings, Workbench
+from headcount.training import SCHEDULES, Stage, TrainingSettings, Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "michel": {"heads_per_step": 3, "examples": 20},
@@ -255,3 +257,166 @@ def test_bad_recipes(tiny_bert_dir: Path, data: dict[str, str]) -> None:
     ):
         with pytest.raises(BadRecipe, match=says):
             TrainingSettings(**changes)
+
+
+def test_the_documented_method_works(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of docs/add-a-method.md, as it stands there, meets the contract."""
+    page = (Path(__file__).parents[1] / "docs" / "add-a-method.md").read_text()
+    names: dict[str, Any] = {"__name__": "confident"}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    monkeypatch.setitem(METHODS, "confident", names["Confident"])
+    for keep in (0, 2, 3, 8):
+        record = run_recipe(
+            recipe("confident", keep, tiny_bert_dir, data, options={"bonus": 2.0}), tmp_path / f"{keep}"
+        )
+        assert sum(map(len, record.subset.values())) == keep and record.costs["selection"]["seconds"] > 0
+        assert keep < 2 or all(record.subset.values())  # the bonus: no site is left without a head
+    with pytest.raises(BadRecipe, match="'bonus' must not be negative"):
+        method("confident", {"bonus": -1.0})
+
+
+def test_methods_are_short() -> None:
+    """Adding one must stay easy: every method's file is under 150 lines."""
+    files = list((Path(__file__).parents[1] / "src" / "headcount" / "methods").glob("*.py"))
+    assert len(files) > len(METHODS) and all(len(file.read_text().splitlines()) < 150 for file in files)
+
+
+def test_a_development_set_too_small(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    few = replace(recipe("lottery", 3, tiny_bert_dir, data), data={**data, "development": 4})
+    with pytest.raises(BadData, match=r"has 4 examples, too few to score heads on; at least 16.*--development 64"):
+        run_recipe(few, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_annealing_longer_than_the_training(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    for name in ("dsp-joint", "dsp-pipelined"):
+        long = recipe(name, 3, tiny_bert_dir, data, options={"cooldown": 25_000})
+        with pytest.raises(BadRecipe, match="'cooldown' is 25000, which is 25000 steps, but the training has 6"):
+            run_recipe(long, tmp_path / name)
+
+
+def test_a_lambda_that_leaves_about_k_is_searched_for(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    """Penalties close gates only in time: a training of a few steps at the usual rate leaves all of them open."""
+    options = {"lambda": "auto", "scores_lr": 2.0, "tries": 6, "tolerance": 0.5}
+    record = run_recipe(recipe("voita", 3, tiny_bert_dir, data, options=options), tmp_path / "out")
+    told = record.notes["voita"]
+    path = {each["lambda"]: each["open"] for each in told["path"]}
+    assert 1 < len(path) <= 6 and path[told["lambda"]] == told["open"]
+    assert told["adjusted"] == abs(told["open"] - 3) == min(abs(count - 3) for count in path.values())
+    assert record.costs["training"]["steps"] == 6
+    assert record.costs["selection"]["steps"] == 6 * (len(path) - 1)
+    with pytest.raises(BadRecipe, match=r"No lambda among 2 left near 3 of 8 heads: 0\.0015 left 8.*Give lambda="):
+        run_recipe(recipe("voita", 3, tiny_bert_dir, data, options={"tries": 2}), tmp_path / "none")
+
+
+def test_frozen_weights_stand_still(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Pipelined DSP's model, before heads go, is the unpruned one to the bit."""
+    whole = run_recipe(recipe("unpruned", None, tiny_bert_dir, data), tmp_path / "whole")
+    small = run_recipe(recipe("dsp-pipelined", 8, tiny_bert_dir, data), tmp_path / "same")
+    weights = [load(tmp_path / each).state_dict() for each in ("whole", "same")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert small.metrics == whole.metrics and small.costs["selection"]["steps"] == 6
+
+
+def test_random_draws_are_told(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    records = [
+        run_recipe(recipe("random", 3, tiny_bert_dir, data, options={"draws": 5, "choose": way}), tmp_path / way)
+        for way in ("median", "best")
+    ]
+    told = records[0].notes["draws"]
+    assert told == records[1].notes["draws"] and len(told["figures"]) == 5
+    assert told["mean"] == pytest.approx(sum(told["figures"]) / 5)
+
+
+def test_fewer_heads_are_spread_evenly(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    record = run_recipe(recipe("fewer-heads", 3, tiny_bert_dir, data), tmp_path / "out")
+    assert list(record.subset.values()) == [[0, 1], [0]]
+
+
+def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    ticket = run_recipe(recipe("lottery", 3, tiny_bert_dir, data), tmp_path / "ticket")
+    still = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-20, checkpoint_every=0)
+    fresh = run_recipe(recipe("reinit", 3, tmp_path / "ticket", data, training=still), tmp_path / "fresh")
+    assert fresh.subset == ticket.subset and "selection" not in fresh.costs
+    weights = [load(tmp_path / each).state_dict() for each in ("ticket", "fresh")]
+    drawn = [name for name, weight in weights[0].items() if weight.dim() == 2]
+    assert drawn and not any(torch.equal(weights[0][name], weights[1][name]) for name in drawn)
+    assert weights[1]["classifier.weight"].std() == pytest.approx(0.02, rel=0.5)  # as BERT starts
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_the_lottery_goes_step_by_step(
+    most: int | None, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 2, "max_per_site": most}
+    record = run_recipe(recipe("lottery", 2, tiny_bert_dir, data, options=options), tmp_path / "out")
+    steps = [set(look["kept"]) for look in record.dynamics if look.get("stage") == "scoring"]
+    assert [len(kept) for kept in steps] == [6, 4, 2] and record.notes["iterations"] == 3
+    assert steps[2] < steps[1] < steps[0]
+    if most == 1:
+        assert [sum(index < 4 for index in kept) for kept in steps] == [3, 2, 1]
+    assert record.costs["training"]["steps"] == 6 and record.costs["selection"]["steps"] == 3
+
+
+def test_rewinding_restores_weights_and_moments(tiny_bert_dir: Path, data: dict[str, str]) -> None:
+    """After rewinding, the survivors' weights and Adam's moments are those of the late-resetting point."""
+    wanted = recipe("lottery", 3, tiny_bert_dir, data)
+    task = wanted.make_task()
+    examples = task.load()
+    model = task.model_for(str(tiny_bert_dir), examples).model
+    rows = task.tokenize(task.tokenizer_for(str(tiny_bert_dir)), examples.train, ("no", "yes"))
+    bench = Workbench(model, rows, *_collator(wanted), QUICK)
+    moments = bench.train(stage=Stage("late", steps=3, keeps_moments=True))
+    ticket = bench.model
+    site = present(ticket).head_map.sites[0].name
+    subset = present(ticket) - present(ticket).head_map.subset({site: [0, 2]})
+    adam = rewind(bench, ticket, subset, moments)
+    name = f"{site}.self.query.weight"
+    rows_left = [row for head in (1, 3) for row in range(8 * head, 8 * head + 8)]
+    assert torch.equal(bench.model.get_parameter(name), ticket.get_parameter(name)[rows_left])
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(adam[name][key], moments[name][key][rows_left]) and adam[name][key].any()
+    assert adam[name]["step"] == 3 and len(present(ticket)) == 8
+
+
+def test_a_stretch_of_the_schedule(tiny_bert_dir: Path, data: dict[str, str]) -> None:
+    """A stage that begins at a later step has the learning rates that the whole training has there."""
+    wanted = recipe("unpruned", None, tiny_bert_dir, data)
+    task = wanted.make_task()
+    examples = task.load()
+    rows = task.tokenize(task.tokenizer_for(str(tiny_bert_dir)), examples.train, ("no", "yes"))
+    rates = []
+    for first in (0, 2):
+        model = task.model_for(str(tiny_bert_dir), examples).model
+        settings = TrainingSettings(epochs=1.0, batch_size=8, warmup=0.5, checkpoint_every=0, looks=6)
+        bench = Workbench(model, rows, *_collator(wanted), settings)
+        bench.train(stage=Stage(first=first))
+        rates.append([look["learning_rate"] for look in bench.dynamics])
+    assert rates[1] == pytest.approx(rates[0][2:]) and len(rates[0]) == 6 and max(rates[0]) == pytest.approx(2e-5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_can_be_rewound(
+    schedule: str, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    training = replace(QUICK, schedule=schedule, warmup=0.2)
+    record = run_recipe(recipe("lottery", 5, tiny_bert_dir, data, training=training), tmp_path / "out")
+    assert record.costs["training"]["steps"] == 6
+
+
+def test_no_method_named(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """A short training gets `gradual`, a long one joint DSP; the record names it and says why."""
+    said: list[str] = []
+    record = run_recipe(recipe("auto", 3, tiny_bert_dir, data), tmp_path / "out", said.append)
+    assert record.recipe["method"] == "gradual" and record.signature.startswith("method:gradual|keep:3/8")
+    assert any("Method: gradual. 6 steps are too few for joint DSP" in line for line in said)
+    assert record.notes["chosen"].startswith("6 steps") and choose(36_816)[0] == "dsp-joint"
+    assert {choose(steps)[0] for steps in (1, LONG - 1, LONG)} <= set(METHODS)
+    with pytest.raises(BadRecipe, match="Options cooldown belong to a method"):
+        recipe("auto", 3, tiny_bert_dir, data, options={"cooldown": 0.5})
+    with pytest.raises(BadRecipe, match="Method 'auto' needs a budget"):
+        recipe("auto", None, tiny_bert_dir, data)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, BertModel, Trainer, TrainingArguments
 
 import headcount
 from headcount.anatomy.probe import random_inputs
@@ -55,7 +56,7 @@ def test_commands_and_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
         )
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
     monkeypatch.chdir(place)
-    loading, loop = blocks("python")
+    loading, loop, callback = blocks("python")
     loaded: dict[str, Any] = {}
     exec(loading, loaded)
     assert len(headcount.present(loaded["model"])) == 12
@@ -71,3 +72,13 @@ def test_commands_and_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     again = BertForSequenceClassification.from_pretrained("smaller")
     assert len(headcount.present(again)) == 12
     assert torch.equal(again(**example).logits, model.eval()(**example).logits)
+    rows = {name: values.tolist() * 5 for name, values in example.items()}
+    own = {
+        "headcount": headcount,
+        "Trainer": Trainer,
+        "model": BertForSequenceClassification.from_pretrained("my-encoder", num_labels=2),
+        "data": Dataset.from_dict({**rows, "labels": [0, 1] * 5}),
+        "arguments": TrainingArguments("own", use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True),
+    }
+    exec(callback, own)
+    assert len(headcount.present(BertForSequenceClassification.from_pretrained("smallest"))) == 12

@@ -98,14 +98,14 @@ def test_straight_through_refuses_what_there_is_not(keep: int) -> None:
 
 def above(x: float, log_a: float, gate: HardConcrete) -> float:
     """P(gate > x) for x in [0, 1): Louizos et al. 2018, the complement of the stretched distribution's CDF."""
-    odds = math.exp(log_a) * ((gate.zeta - x) / (x - gate.gamma)) ** gate.beta
+    odds: float = math.exp(log_a) * ((gate.zeta - x) / (x - gate.gamma)) ** gate.beta
     return odds / (1 + odds)
 
 
 @pytest.mark.parametrize("gate", CONCRETE)
 @pytest.mark.parametrize("log_a", [-2.0, 0.0, 1.5])
 def test_hard_concrete_has_the_distribution_of_its_closed_form(gate: HardConcrete, log_a: float) -> None:
-    """P(gate > x), with P(gate > 0) and P(gate = 1) at the ends; E[g] is the integral of P(g > x), E[g^2] of 2x that."""
+    """P(gate > x), with P(gate > 0) and P(gate = 1) at the ends; E[g] is the integral of P(g > x), E[g^2] of 2x it."""
     gates = gate.sample(torch.full((DRAWS,), log_a, dtype=torch.float64), 1, 0, source(7))
     assert gates.min() == 0 and gates.max() == 1
     for x, open_gates in [(0.0, gates > 0), (0.3, gates > 0.3), (0.8, gates > 0.8), (1.0, gates == 1)]:
@@ -119,7 +119,7 @@ def test_hard_concrete_has_the_distribution_of_its_closed_form(gate: HardConcret
 
 
 def test_open_probability_and_penalty_by_hand() -> None:
-    """beta log(-gamma / zeta) = -0.33 log 11, so P(open) at log a = 0 and 1 is 1 / (1 + 11^-0.33 e^-log a)."""
+    """As beta log(-gamma / zeta) = -0.33 log 11, P(open) at log a = 0 and 1 is 1 / (1 + 11^-0.33 e^-log a)."""
     gate, scores = HardConcrete(1, penalty_weight=0.2), doubles(0, 1)
     expected = [1 / (1 + 11**-0.33), 1 / (1 + 11**-0.33 / math.e)]
     assert expected == pytest.approx([0.68812, 0.85709], abs=1e-5)
@@ -210,7 +210,7 @@ def test_layer_norm_ranks_within_sites() -> None:
     """Gradients (3, 4) at one site, (40, 30) at the other: as they are, the second site wins; divided by the norms 5
     and 50, the best of each. The norm is that of the heads which are left: one head alone has importance 1.
     """
-    ranked = {}
+    ranked: dict[bool, Any] = {}
     for layer_norm in (False, True):
         fading, moments = Fading(2, 0, 1, layer_norm, memory=0.0), torch.zeros(2, 4, dtype=torch.float64)
         scores = fading.initial_scores(4, source())

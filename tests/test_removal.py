@@ -19,7 +19,8 @@ ROW = HeadMap((Site("a", "encoder", 0, 4, 4, 8), Site("b", "encoder", 1, 2, 2, 8
 def draw_left(data: st.DataObject, head_map: HeadMap, unit: str) -> tuple[Subset, list[float], int]:
     """Whole units of a head map, whole scores with ties for their heads, and a number that units of them add up to."""
     units = units_of(head_map.all, unit)
-    chosen = data.draw(st.sets(st.sampled_from(units), min_size=1))
+    gone = data.draw(st.sets(st.sampled_from(units), max_size=len(units) - 1))
+    chosen = [heads for heads in units if heads not in gone]
     left = Subset(head_map, tuple(sorted(index for heads in chosen for index in heads)))
     scores = data.draw(st.lists(st.integers(-5, 5).map(float), min_size=len(left), max_size=len(left)))
     return left, scores, data.draw(st.sampled_from(reachable([len(heads) for heads in chosen])))

@@ -12,7 +12,7 @@ from headcount.sampling import POOL, ExampleOrder
 
 moderate = settings(max_examples=40, deadline=None, derandomize=True)
 SIZE = 8
-LENGTHS = np.random.default_rng(0).integers(4, 100, 2 * POOL * SIZE + 3 * SIZE + 5).tolist()
+LENGTHS: list[int] = np.random.default_rng(0).integers(4, 100, 2 * POOL * SIZE + 3 * SIZE + 5).tolist()
 """More than two pools, the last one short, and the last batch of an epoch not full."""
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=40)
 
@@ -25,7 +25,7 @@ def batched(order: Sequence[int]) -> list[Sequence[int]]:
 def padding(order: Sequence[int]) -> float:
     """Padding as a share of what is not."""
     batches = [[LENGTHS[i] for i in batch] for batch in batched(order)]
-    return sum(max(batch) * len(batch) - sum(batch) for batch in batches) / sum(map(sum, batches))
+    return sum(max(batch) * len(batch) for batch in batches) / sum(sum(batch) for batch in batches) - 1
 
 
 def epoch(number: int = 0, seed: int = 1, by_length: bool = True, of: Sequence[int] = LENGTHS) -> list[int]:

