@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are imported, so it comes first
 
+import gc
 import string
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def tiny_bert_dir(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
         BertModel(config).save_pretrained(directory)
     tiny_tokenizer.save_pretrained(directory)
     return directory
+
+
+def pytest_collection_finish() -> None:
+    """Every Trainer ends with a full garbage collection; what is imported by now need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -67,7 +67,7 @@ def test_it_goes_through_the_ordinary_loaders(tmp_path: Path) -> None:
     train, validation = write(tmp_path / "new" / "folder", train=30, validation=9)
     examples = Classification(str(train), str(validation)).load()
     assert (examples.text, examples.labels) == (("sentence",), LABELS)
-    assert (len(examples.train), len(examples.validation)) == (30, 9)
+    assert (len(examples.train), len(examples.development), len(examples.validation)) == (29, 1, 9)
 
 
 def test_too_small(tmp_path: Path) -> None:

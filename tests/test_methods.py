@@ -48,8 +48,18 @@ def recipe(name: str, keep: float | None, model: Path, data: dict[str, str], **c
     return Recipe(str(model), name, keep, {**data, "development": 16}, **settings)
 
 
-@pytest.mark.parametrize("keep", [0, 3, 8])
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+slow = pytest.mark.slow
+PRUNING = sorted(set(METHODS) - {"unpruned"})
+BRIEF = ("dsp-joint", "gradual", "michel")
+"""Methods that the fast suite puts through all of the contract; the others go through the rest in the slow one."""
+
+
+def some(names: list[str], fast: tuple[str, ...] = BRIEF) -> list[Any]:
+    return [name if name in fast else pytest.param(name, marks=slow) for name in names]
+
+
+@pytest.mark.parametrize("keep", [pytest.param(0, marks=slow), 3, pytest.param(8, marks=slow)])
+@pytest.mark.parametrize("name", PRUNING)
 def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     record = run_recipe(recipe(name, keep, tiny_bert_dir, data), tmp_path / "a")
     assert sum(map(len, record.subset.values())) == keep
@@ -90,7 +100,7 @@ def tiny_llama_dir(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("unit", ["group", "query"])
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+@pytest.mark.parametrize("name", some(PRUNING))
 def test_methods_keep_whole_units(
     name: str, unit: str, tiny_llama_dir: Path, data: dict[str, str], tmp_path: Path
 ) -> None:
@@ -180,8 +190,8 @@ SOON, LATER = 5, 9
 one."""
 
 
-@pytest.mark.parametrize("steps", [SOON, LATER])
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("steps", [SOON, pytest.param(LATER, marks=slow)])
+@pytest.mark.parametrize("name", some(sorted(METHODS)))
 def test_a_killed_run_goes_on(
     name: str, steps: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +277,7 @@ def test_the_documented_method_works(
     names: dict[str, Any] = {"__name__": "confident"}
     exec(page.partition("```python\n")[2].partition("```")[0], names)
     monkeypatch.setitem(METHODS, "confident", names["Confident"])
-    for keep in (0, 2, 3, 8):
+    for keep in (0, 2, 8):
         record = run_recipe(
             recipe("confident", keep, tiny_bert_dir, data, options={"bonus": 2.0}), tmp_path / f"{keep}"
         )
@@ -297,6 +307,7 @@ def test_annealing_longer_than_the_training(tiny_bert_dir: Path, data: dict[str,
             run_recipe(long, tmp_path / name)
 
 
+@slow
 def test_a_lambda_that_leaves_about_k_is_searched_for(
     tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
 ) -> None:
@@ -337,6 +348,7 @@ def test_fewer_heads_are_spread_evenly(tiny_bert_dir: Path, data: dict[str, str]
     assert list(record.subset.values()) == [[0, 1], [0]]
 
 
+@slow
 def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     ticket = run_recipe(recipe("lottery", 3, tiny_bert_dir, data), tmp_path / "ticket")
     still = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-20, checkpoint_every=0)
@@ -348,7 +360,7 @@ def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dic
     assert weights[1]["classifier.weight"].std() == pytest.approx(0.02, rel=0.5)  # as BERT starts
 
 
-@pytest.mark.parametrize("most", [None, 1])
+@pytest.mark.parametrize("most", [pytest.param(None, marks=slow), 1])
 def test_the_lottery_goes_step_by_step(
     most: int | None, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
 ) -> None:
@@ -399,6 +411,7 @@ def test_a_stretch_of_the_schedule(tiny_bert_dir: Path, data: dict[str, str]) ->
     assert rates[1] == pytest.approx(rates[0][2:]) and len(rates[0]) == 6 and max(rates[0]) == pytest.approx(2e-5)
 
 
+@slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_can_be_rewound(
     schedule: str, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path

@@ -120,7 +120,10 @@ def test_the_planted_heads_carry_all(place: Path, tiny_tokenizer: Any) -> None:
                 assert (model(**batch).logits.argmax(-1) == batch["labels"]).float().mean() < 0.95
 
 
-@pytest.mark.parametrize("method", CHOOSES)
+@pytest.mark.parametrize(
+    "method",
+    [name if name in ("gradual", "michel") else pytest.param(name, marks=pytest.mark.slow) for name in CHOOSES],
+)
 def test_methods_find_them(method: str, place: Path, tmp_path: Path) -> None:
     record = run_recipe(recipe(place, method), tmp_path / "out")
     assert list(record.subset.values()) == list(PLANTED.values())

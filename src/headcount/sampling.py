@@ -22,7 +22,7 @@ class ExampleOrder(Sampler[int]):
         batch_size: Examples in a batch.
         seed: Of the order.
         count: Examples to give.
-        skip: Examples of the stream to pass over first.
+        skip: Examples of the stream to pass over first: whole batches, or the next ones are cut across groups.
         by_length: Whether to group by length.
     """
 
@@ -50,6 +50,10 @@ class ExampleOrder(Sampler[int]):
         size = POOL * self.batch_size
         pools = [order[start : start + size] for start in range(0, len(order), size)]
         by_length = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
-        whole = len(order) // self.batch_size * self.batch_size  # what does not fill a batch stays last
-        batches = by_length[:whole].reshape(-1, self.batch_size)
-        return np.concatenate([batches[random.permutation(len(batches))].reshape(-1), by_length[whole:]])
+        # The batches of the stream do not end where epochs do: what fills the last one of the epoch before comes first,
+        # what does not fill one comes last; both are the short ones of the last pool.
+        fill = min(-epoch * len(order) % self.batch_size, len(order))
+        first, rest = by_length[len(order) - fill :], by_length[: len(order) - fill]
+        whole = len(rest) // self.batch_size * self.batch_size
+        batches = rest[:whole].reshape(-1, self.batch_size)
+        return np.concatenate([first, batches[random.permutation(len(batches))].reshape(-1), rest[whole:]])

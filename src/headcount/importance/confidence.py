@@ -23,7 +23,7 @@ from headcount.anatomy import survey
 from headcount.anatomy.probe import evaluating
 from headcount.errors import BadData, UnsupportedModel
 from headcount.gating import masked
-from headcount.heads import Head, HeadMap, Subset
+from headcount.heads import Head, HeadMap, Site, Subset
 
 NAME = "headcount_confidence"
 _listener: ContextVar[Callable[[nn.Module, Tensor], None] | None] = ContextVar("headcount_listener", default=None)
@@ -77,7 +77,7 @@ class Confidence:
 
         def listen(core: nn.Module, weights: Tensor) -> None:
             live = sites[id(core)]
-            positions = self._positions(model, batch, live.site.kind, weights)
+            positions = self._positions(model, batch, live.site, weights)
             flat = [subset.head_map.index(Head(live.site.name, head)) for head in live.kept]
             best = weights.detach().amax(-1).double() * positions[:, None]  # (batch, head, query)
             total[flat] += best.sum((0, 2)).cpu()
@@ -92,24 +92,41 @@ class Confidence:
         return (total / count.clamp_min(1))[list(subset.indices)]
 
     def _positions(
-        self, model: Any, batch: Mapping[str, Tensor], kind: str, weights: Tensor
+        self, model: Any, batch: Mapping[str, Tensor], site: Site, weights: Tensor
     ) -> Bool[Tensor, "batch query"]:
         """The query positions that count."""
-        decodes = kind != "encoder" and getattr(model.config, "is_encoder_decoder", False)
-        if not decodes:
-            mask = batch.get("attention_mask")
-        elif "decoder_attention_mask" in batch:
-            mask = batch["decoder_attention_mask"]
-        else:
-            mask = batch["labels"] != -100 if "labels" in batch else None
         shape = (weights.shape[0], weights.shape[2])
-        if mask is None or tuple(mask.shape) != shape:
-            positions = torch.ones(shape, dtype=torch.bool, device=weights.device)  # images: nothing is padding
-        else:
+        positions = torch.ones(shape, dtype=torch.bool, device=weights.device)
+        mask = _mask(model, batch, site, shape)
+        if mask is not None and tuple(mask.shape) == shape:
             positions = mask.bool()
+        elif mask is not None and not mask.all():
+            raise UnsupportedModel(
+                f"Cannot tell which positions of '{site.name}' are padding: it looks from {shape[1]} positions of "
+                f"{shape[0]} examples, and the mask has the shape {tuple(mask.shape)}. Give batches without padding."
+            )
         if self.exclude_last:
             positions = positions & (positions.flip(1).cumsum(1).flip(1) > 1)
         return positions
+
+
+def _mask(model: Any, batch: Mapping[str, Tensor], site: Site, shape: tuple[int, int]) -> Tensor | None:
+    """The mask of what a site looks from, if it has one."""
+    if "pixel_values" in batch and "vision" in site.name:
+        return None  # the mask is that of the text beside the image
+    mask = batch.get("attention_mask")
+    if site.kind != "encoder" and getattr(model.config, "is_encoder_decoder", False):
+        labels = batch.get("labels")
+        if "decoder_attention_mask" in batch:
+            return batch["decoder_attention_mask"]
+        # A classifier's decoder reads the encoder's text again, and its labels are no text.
+        return labels != -100 if labels is not None and tuple(labels.shape) == shape else mask
+    if mask is not None and mask.shape[-1] != shape[1]:  # of samples of sound, of which many make a position
+        for module in model.modules():
+            if hasattr(module, "_get_feature_vector_attention_mask"):
+                frames: Tensor = module._get_feature_vector_attention_mask(shape[1], mask)
+                return frames
+    return mask
 
 
 @contextmanager

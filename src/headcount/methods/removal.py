@@ -1,6 +1,6 @@
 """Iterative removal: which heads go next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headcount.budget import reachable, top, units_of
 from headcount.heads import Subset
@@ -19,21 +19,24 @@ def remove_lowest(
         unit: See `budget.units_of`.
         max_per_site: Remove at most this many units of a site. None: any number.
     """
-    units = units_of(left, unit, scores)
-    possible = reachable([len(heads) for heads in units])
-    safe: set[int] = set()
-    if max_per_site is not None:
-        score = dict(zip(left.indices, scores, strict=True))
-        by_site: dict[str, list[tuple[int, ...]]] = {}
-        for heads in units:
-            by_site.setdefault(left.head_map.head(heads[0]).site, []).append(heads)
-        for of_site in by_site.values():
-            of_site.sort(key=lambda heads: sum(score[index] for index in heads))
-            safe.update(index for heads in of_site[max_per_site:] for index in heads)
-    allowed = [number for number in possible if max(keep, len(safe)) <= number < len(left)]
-    target = max((number for number in allowed if number <= len(left) - step), default=min(allowed, default=keep))
-    ranked = [float("inf") if index in safe else value for index, value in zip(left.indices, scores, strict=True)]
-    removed = top(left, ranked, target, unit)
-    sizes = [len(heads) for heads in units_of(removed, unit)]
+    score = dict(zip(left.indices, scores, strict=True))
+    goes = left if max_per_site is None else _lowest_of_sites(left, score, unit, max_per_site)
+    sizes = [len(heads) for heads in units_of(goes, unit)]
+    numbers = [number for number in reachable(sizes) if 0 < number <= len(left) - keep]
+    number = min((number for number in numbers if number >= step), default=max(numbers, default=0))
+    stay = top(goes, [score[index] for index in goes.indices], len(goes) - number, unit) | (left - goes)
     # Units of several sizes: the budget may be out of reach from there; then it is met at once.
-    return removed if keep in reachable(sizes) else top(left, scores, keep, unit)
+    met = keep in reachable([len(heads) for heads in units_of(stay, unit)])
+    return stay if number and met else top(left, scores, keep, unit)
+
+
+def _lowest_of_sites(left: Subset, score: Mapping[int, float], unit: str, most: int) -> Subset:
+    """The heads of each site's lowest units, so many of each; of equals the last ones, as `top` has it."""
+    sites: dict[str, list[tuple[int, ...]]] = {}
+    for heads in units_of(left, unit, [score[index] for index in left.indices]):
+        sites.setdefault(left.head_map.head(heads[0]).site, []).append(heads)
+    chosen: list[int] = []
+    for units in sites.values():
+        units.sort(key=lambda heads: (-sum(score[index] for index in heads) / len(heads), heads))
+        chosen += [index for heads in units[-most:] for index in heads]
+    return Subset(left.head_map, tuple(sorted(chosen)))

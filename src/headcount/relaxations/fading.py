@@ -48,7 +48,9 @@ class Fading:
         """How many heads are left at a step (Zhu and Gupta 2017, eq. 1): all until `first`, K from `last` on."""
         if step >= self.last:
             return keep
-        still = 1 - max(0, step - self.first) / (self.last - self.first)
+        if step <= self.first:
+            return heads
+        still = 1 - (step - self.first) / (self.last - self.first)
         return keep + round((heads - keep) * still**3)
 
     def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:

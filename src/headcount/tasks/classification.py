@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from jaxtyping import Float, Int
 from sklearn.metrics import accuracy_score, f1_score
 from torch import nn
@@ -186,6 +187,8 @@ class Classification:
                 remove_columns=table.rows.column_names,
                 keep_in_memory=True,
                 load_from_cache_file=False,
+                # Nothing is looked up by it, and to make one the tokenizer would be pickled and hashed.
+                new_fingerprint=generate_random_fingerprint(),
             )
 
     def collator(self, tokenizer: Any) -> Collator:
