@@ -104,7 +104,7 @@ class Gates(nn.Module):
         self.steps = self.draws = self.dropped = 0
         self._leaves: list[Tensor] = []
         self._drawn: Tensor | None = None  # this forward pass's gates, over the flat index of all heads
-        self._entropy = 0.0
+        self._entropy = self._signal = 0.0
         self._handles: list[Any] = []
 
     def subset(self) -> Subset:
@@ -145,8 +145,10 @@ class Gates(nn.Module):
         # would freeze its score for a thousand steps through Adam's second moment.
         finite = torch.isfinite(grad)
         self.dropped += int((~finite).sum())
+        grad = torch.where(finite, grad, 0.0)
+        self._signal = float(grad.abs().mean()) if len(grad) else 0.0
         self.relaxation.update(
-            self.scores, self.moments, torch.where(finite, grad, 0.0),
+            self.scores, self.moments, grad,
             keep=self.keep, step=self.steps, lr_scale=lr_scale, sites=self._sites,
         )  # fmt: skip
 
@@ -161,8 +163,8 @@ class Gates(nn.Module):
         """What a record holds of the gates at this step.
 
         The subset as of now, the relaxation's own state, the mean entropy of the gates drawn last (bits a gate; 0 once
-        they are hard), the gap between the last score that is in and the first that is out, and how many gradients were
-        dropped because they were not finite.
+        they are hard), the mean absolute gradient of the scores at the last step, the gap between the last score that is
+        in and the first that is out, and how many gradients were dropped because they were not finite.
         """
         ordered = self.scores.sort(descending=True).values
         gap = float(ordered[self.keep - 1] - ordered[self.keep]) if 0 < self.keep < len(ordered) else 0.0
@@ -173,6 +175,7 @@ class Gates(nn.Module):
             "kept": list(subset.indices),
             **self.relaxation.watch(self.scores, self.keep, self.steps),
             "entropy": self._entropy,
+            "signal": self._signal,
             "gap_at_k": gap,
             "dropped_gradients": self.dropped,
         }

@@ -12,7 +12,7 @@ import torch
 
 from headcount.anatomy import present
 from headcount.checkpoint import save
-from headcount.errors import BadRecipe
+from headcount.errors import BadRecipe, PruningError
 from headcount.heads import Subset
 from headcount.measure import Size
 from headcount.methods.choice import AUTO, choose
@@ -85,8 +85,13 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         say(f"Method: {name}. {bench.notes['chosen']}.")
     say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     # The Trainer seeds torch's generator; the caller's stays as it was.
-    with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
-        subset = recipe.make_method().select(bench, recipe.budget)
+    try:
+        with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
+            subset = recipe.make_method().select(bench, recipe.budget)
+    except PruningError:
+        if not any(checkpoints.glob("*/checkpoint-*")):  # refused before anything was trained
+            shutil.rmtree(checkpoints)
+        raise
     model = bench.model
     bench.close(subset)
     remove_heads(model, subset)
