@@ -163,8 +163,8 @@ class Gates(nn.Module):
         """What a record holds of the gates at this step.
 
         The subset as of now, the relaxation's own state, the mean entropy of the gates drawn last (bits a gate; 0 once
-        they are hard), the mean absolute gradient of the scores at the last step, the gap between the last score that is
-        in and the first that is out, and how many gradients were dropped because they were not finite.
+        they are hard), the mean absolute gradient of the scores at the last step, the gap between the last score that
+        is in and the first that is out, and how many gradients were dropped because they were not finite.
         """
         ordered = self.scores.sort(descending=True).values
         gap = float(ordered[self.keep - 1] - ordered[self.keep]) if 0 < self.keep < len(ordered) else 0.0
