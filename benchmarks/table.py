@@ -18,7 +18,8 @@ def main() -> None:
     parser.add_argument("--copy-to", type=Path)
     options = parser.parse_args()
     found = {path.parent.name: json.loads(path.read_text()) for path in sorted(options.runs.glob("*/headcount.json"))}
-    records = sorted(found.values(), key=lambda record: (-kept(record), record["recipe"]["method"]))
+    shown = [record for name, record in found.items() if not name.startswith("voita-lambda")]  # that grid is no seed
+    records = sorted(shown, key=lambda record: (-kept(record), record["recipe"]["method"]))
     if options.by_budget:
         by_budget(records)
     else:

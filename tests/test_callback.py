@@ -104,3 +104,15 @@ def test_annealing_longer_than_the_training(tmp_path: Path) -> None:
     callback = PruningCallback(DSPJoint(cooldown=25_000), keep=5)
     with pytest.raises(BadRecipe, match="'cooldown' is 25000, which is 25000 steps, but the training has 12"):
         trainer(tiny("bert"), tmp_path, callback).train()
+
+
+def test_the_scores_follow_an_optimiser_of_the_users(tmp_path: Path) -> None:
+    """Their rate is at the share of its peak that the user's own rate is at, whatever the arguments say."""
+    model, callback = tiny("bert"), PruningCallback(Voita(lambda_=1e9, scores_clip=1e12), keep=5, cut=False)
+    mine = trainer(model, tmp_path, callback, lr_scheduler_type="constant", max_steps=3)
+    mine.optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    gates = callback.gates
+    assert gates is not None
+    before = gates.scores.clone()
+    mine.train()
+    assert torch.allclose(before - gates.scores, torch.full((12,), 3 * 0.1, dtype=torch.float64), atol=1e-3)

@@ -183,3 +183,13 @@ def test_budget_over_heads_that_are_left() -> None:
         attach(strip(model), quick(11))
     with pytest.raises(BadRecipe, match="This model has no decoder heads"):
         attach(model, quick(1), sites="decoder")
+
+
+def test_adam_begins_after_the_wait() -> None:
+    """Steps in which all gates are one leave the scores alone, and count for nothing afterwards."""
+    relaxation = GumbelTopK(keep=2, annealing=LogLinear(steps=10, wait=1000), lr=0.5)
+    scores, moments = torch.zeros(3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    grad = torch.tensor([0.3, -0.01, 0.0], dtype=torch.float64)
+    for step in (1000, 1001):
+        relaxation.update(scores, moments, grad, keep=2, step=step, lr_scale=1.0, sites=[0, 0, 0])
+    assert scores.tolist() == pytest.approx([-1.0, 1.0, 0.0], rel=1e-4)

@@ -433,3 +433,37 @@ def test_no_method_named(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Pa
         recipe("auto", 3, tiny_bert_dir, data, options={"cooldown": 0.5})
     with pytest.raises(BadRecipe, match="Method 'auto' needs a budget"):
         recipe("auto", None, tiny_bert_dir, data)
+
+
+def test_a_kill_between_a_stage_and_what_it_hands_on(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint is there, Adam's moments are not yet; sites without heads, whose matrices have none."""
+    from headcount import training
+
+    options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 7, "optimiser_state": "kept"}
+    settings = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=2)
+    wanted = recipe("lottery", 1, tiny_bert_dir, data, options=options, training=settings)
+    straight = run_recipe(wanted, tmp_path / "straight")
+
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "save_file", killed)
+        run_recipe(wanted, tmp_path / "out")
+    assert list((tmp_path / "out.checkpoints" / "late").glob("checkpoint-2"))
+    resumed = run_recipe(wanted, tmp_path / "out")
+    assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+
+
+def test_decisions_of_another_recipe_are_not_taken_up(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without checkpoints a killed lottery leaves what it decided, and that is another recipe's too."""
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(4, patch)
+        run_recipe(recipe("lottery", 1, tiny_bert_dir, data), tmp_path / "out")
+    assert list((tmp_path / "out.checkpoints").glob("iteration-*.json"))
+    with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 1, is 6"):
+        run_recipe(recipe("lottery", 6, tiny_bert_dir, data), tmp_path / "out")

@@ -172,7 +172,7 @@ class Gates(nn.Module):
         return {
             "step": self.steps,
             "heads": str(subset),
-            "kept": list(subset.indices),
+            "kept": list((subset - self.always).indices),
             **self.relaxation.watch(self.scores, self.keep, self.steps),
             "entropy": self._entropy,
             "signal": self._signal,
@@ -225,7 +225,8 @@ class Gates(nn.Module):
         def gate_of(live: LiveSite, x: Tensor) -> Tensor:
             # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
             gates = self._drawn if self.training and self._drawn is not None else self._hard()
-            return gates[where[live.site.name]].to(x.dtype).to(x.device)  # the type first: not every device has float64
+            # Half precision would let the gradient of a gate overflow. The type first: not every device has float64.
+            return gates[where[live.site.name]].to(torch.promote_types(x.dtype, torch.float32)).to(x.device)
 
         self._handles = [model.register_forward_pre_hook(self._draw)]
         self._handles += [hook(live, gate_of) for live in there]

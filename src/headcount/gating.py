@@ -21,7 +21,7 @@ def scale_heads(
 ) -> Float[Tensor, "... width"]:
     """Multiply each head's slice of `x` by its gate; `gates` has one entry a head on its last axis, and broadcasts."""
     by_head = x.reshape(*x.shape[:-1], x.shape[-1] // head_size, head_size)
-    return (by_head * gates.unsqueeze(-1)).reshape(x.shape)
+    return (by_head * gates.unsqueeze(-1)).to(x.dtype).reshape(x.shape)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
             subset = recipe.make_method().select(bench, recipe.budget)
     except PruningError:
-        if not any(checkpoints.glob("*/checkpoint-*")):  # refused before anything was trained
+        if not _anything_in(checkpoints):  # refused before anything was trained
             shutil.rmtree(checkpoints)
         raise
     model = bench.model
@@ -177,7 +177,7 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
     file, wanted = directory / "recipe.json", json.loads(json.dumps(recipe.to_json()))
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found != wanted and any(directory.glob("*/checkpoint-*")):
+        if found != wanted and _anything_in(directory):
             raise BadRecipe(
                 f"{directory} holds checkpoints of another recipe: {'; '.join(_differences(found, wanted))}. "
                 "Run that recipe to go on with it, or remove the directory."
@@ -185,6 +185,11 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(wanted, indent=1))
     return directory
+
+
+def _anything_in(checkpoints: Path) -> bool:
+    """Whether a run left anything there that another could take up: checkpoints, decisions."""
+    return any(path.is_file() and path.name != "recipe.json" for path in checkpoints.rglob("*"))
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

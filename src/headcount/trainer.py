@@ -41,8 +41,14 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Step the gates."""
         if self.gates is not None:
-            lr = float(kwargs["optimizer"].param_groups[0]["lr"])
-            self.gates.step(lr_scale=lr / args.learning_rate, grad_scale=self.grad_scale)
+            group = kwargs["optimizer"].param_groups[0]
+            peak = float(group.get("initial_lr", args.learning_rate))  # as the schedule found it, whoever made it
+            self.gates.step(lr_scale=float(group["lr"]) / peak if peak else 0.0, grad_scale=self.grad_scale)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log at the end, whatever the interval: what the training ended with is to be seen."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write the gates' state, and the figures, to the history."""
@@ -98,9 +104,13 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
             self.optimizer = torch.optim.SGD([self._anchor], lr=self.args.learning_rate)
             return self.optimizer
         optimizer = super().create_optimizer(model)
+        moments, steps_on_device = self.moments or {}, bool(optimizer.defaults.get("fused"))
         for name, parameter in self.model.named_parameters():
-            if self.moments is not None and name in self.moments:
-                optimizer.state[parameter] = {key: value.clone() for key, value in self.moments[name].items()}
+            if parameter.requires_grad and name in moments:  # matrices of nothing are in no group
+                optimizer.state[parameter] = {
+                    key: value.to(parameter.device if key != "step" or steps_on_device else "cpu", copy=True)
+                    for key, value in moments[name].items()
+                }
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

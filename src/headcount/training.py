@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from transformers import TrainerCallback, TrainingArguments
 from headcount.errors import BadData, BadRecipe
 from headcount.gates import Gates
 from headcount.heads import Subset
-from headcount.measure import peak_memory
+from headcount.measure import peak_memory, peak_so_far
 from headcount.sampling import ExampleOrder
 from headcount.trainer import GatedTrainer
 from headcount.writing import write_atomically
@@ -122,7 +123,7 @@ class Stage:
         total: Steps of the whole schedule. None: the training's.
         frozen: Leave the weights alone; only gates learn.
         order: Another order of the data than the training's own: any number but 0.
-        goes_on: Take up the order of the data where step `first` left it, rather than at its beginning.
+        skip: Steps of the order of the data to pass over: with `first`, it goes on where that step left it.
         keeps_moments: Hand on what Adam knows at its end.
     """
 
@@ -133,7 +134,7 @@ class Stage:
     total: int | None = None
     frozen: bool = False
     order: int = 0
-    goes_on: bool = False
+    skip: int = 0
     keeps_moments: bool = False
 
 
@@ -210,7 +211,7 @@ class Workbench:
         if steps < 1:
             return {}
         directory = None if self.directory is None else self.directory / stage.name
-        clock = _Clock(None if directory is None else directory / "seconds.json")
+        clock = _Clock(None if directory is None else directory / "costs.json")
         trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
         trainer = GatedTrainer(
             model=self.model,
@@ -228,16 +229,19 @@ class Workbench:
         )
         with self.booked(stage.purpose) as cost:
             checkpoint, done = _last_checkpoint(directory)
-            if over := done >= steps:
+            if over := done >= steps and (not stage.keeps_moments or _moments_file(directory).is_file()):
                 trainer.load(str(checkpoint))
             else:
                 for parameter in trainable:
                     parameter.requires_grad = False
-                trainer.train(resume_from_checkpoint=checkpoint)
-                for parameter in trainable:
-                    parameter.requires_grad = True
+                try:
+                    trainer.train(resume_from_checkpoint=checkpoint)
+                finally:
+                    for parameter in trainable:
+                        parameter.requires_grad = True
             cost["steps"] += trainer.state.global_step
-            cost["seconds"] += clock.before
+            cost["seconds"] += clock.before["seconds"]
+            cost["peak_memory"] = max(cost["peak_memory"], clock.before["peak_memory"])
         # Mixed precision wraps the model's forward pass for good; here it ends with the training.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
@@ -247,12 +251,13 @@ class Workbench:
 
     def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder:
         to_the_end = stage.first + steps == total == self.steps
-        begin = stage.first * self._examples_a_step
-        end = round(self.epochs * len(self.data)) if to_the_end else begin + steps * self._examples_a_step
+        count = steps * self._examples_a_step
+        if to_the_end:  # whose last batch need not be full
+            count = round(self.epochs * len(self.data)) - stage.first * self._examples_a_step
         # The seeds of numpy's generators may be sequences: no two orders are neighbours.
         return ExampleOrder(
             self.data["length"], self.settings.batch_size, self.seed + 1_000_003 * stage.order,
-            count=max(1, end - begin), skip=begin if stage.goes_on else 0, by_length=self.settings.group_by_length,
+            count=max(1, count), skip=stage.skip * self._examples_a_step, by_length=self.settings.group_by_length,
         )  # fmt: skip
 
     def train_if_needed(self) -> None:
@@ -288,6 +293,11 @@ class Workbench:
             saved = {"result": result, "costs": self.costs, "dynamics": self.dynamics}
             write_atomically(file, json.dumps(saved))
         return result
+
+    def forget(self, stage: str) -> None:
+        """Remove the checkpoints of a stage that nothing will go back to."""
+        if self.directory is not None:
+            shutil.rmtree(self.directory / stage, ignore_errors=True)
 
     def batches(self, examples: int | None = None) -> Iterator[Mapping[str, Tensor]]:
         """Batches with labels on the model's device, by length: all training examples, or n drawn by the seed."""
@@ -326,21 +336,25 @@ class Workbench:
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Writes beside each checkpoint how many seconds led to it, so that a resumed run knows what it cost."""
+    """Writes beside each checkpoint what led to it, in seconds and bytes, so that a resumed run knows what it cost."""
 
     def __init__(self, file: Path | None) -> None:
         self.file, self.start = file, time.perf_counter()
-        self.before = float(json.loads(file.read_text())) if file is not None and file.is_file() else 0.0
+        self.before: dict[str, float] = {"seconds": 0.0, "peak_memory": 0}
+        if file is not None and file.is_file():
+            self.before = json.loads(file.read_text())
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the seconds so far."""
-        if self.file is not None:
-            write_atomically(self.file, json.dumps(self.before + time.perf_counter() - self.start))
+        """Write the costs so far."""
+        if self.file is not None and state.is_world_process_zero:
+            seconds = self.before["seconds"] + time.perf_counter() - self.start
+            memory = max(self.before["peak_memory"], peak_so_far())
+            write_atomically(self.file, json.dumps({"seconds": seconds, "peak_memory": memory}))
 
 
 def _moments(trainer: GatedTrainer, directory: Path | None, over: bool) -> dict[str, dict[str, Tensor]]:
     """What Adam knows at the end of a stage, written beside its checkpoint or read from there."""
-    file = None if directory is None else directory / "moments.safetensors"
+    file = None if directory is None else _moments_file(directory)
     if over and file is not None:
         found: dict[str, dict[str, Tensor]] = {}
         for name, tensor in load_file(file).items():
@@ -348,10 +362,16 @@ def _moments(trainer: GatedTrainer, directory: Path | None, over: bool) -> dict[
             found.setdefault(parameter, {})[key] = tensor
         return found
     moments = trainer.adam()
-    if file is not None:
+    if file is not None and trainer.is_world_process_zero():
         flat = {f"{name}|{key}": value for name, state in moments.items() for key, value in state.items()}
-        save_file({name: value.contiguous() for name, value in flat.items()}, file)
+        aside = file.with_suffix(".tmp")
+        save_file({name: value.contiguous() for name, value in flat.items()}, aside)
+        aside.replace(file)
     return moments
+
+
+def _moments_file(directory: Path | None) -> Path:
+    return (directory or Path()) / "moments.safetensors"
 
 
 def _look(stage: str, look: Mapping[str, Any]) -> dict[str, Any]:
@@ -390,7 +410,7 @@ def _arguments(bench: Workbench, directory: Path | None, steps: int, total: int)
         save_strategy="steps" if saves else "no",
         save_steps=settings.checkpoint_every or 500,
         save_total_limit=1,
-        logging_steps=max(1, steps // settings.looks),
+        logging_steps=ceil(steps / settings.looks),
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",

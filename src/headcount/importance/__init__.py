@@ -34,16 +34,15 @@ IMPORTANCES: dict[str, type[Any]] = {
 """Name -> importance, with its published defaults."""
 
 
-def importance(name: str) -> Importance:
-    """The importance of that name.
+def importance(name: str, seed: int = 0) -> Importance:
+    """The importance of that name; `seed` is for the one that is drawn.
 
     Raises:
         BadRecipe: There is none.
     """
     if name not in IMPORTANCES:
         raise BadRecipe(f"Unknown importance '{name}'. Valid: {', '.join(IMPORTANCES)}.")
-    made: Importance = IMPORTANCES[name]()
-    return made
+    return RandomImportance(seed) if name == "random" else IMPORTANCES[name]()
 
 
 __all__ = [

@@ -3,7 +3,7 @@
 from headcount.measure.flops import forward_flops
 from headcount.measure.latency import Comparison, Timing, compare, distinct
 from headcount.measure.matmul import MatmulMode, fast_matmul
-from headcount.measure.memory import Peak, peak_memory
+from headcount.measure.memory import Peak, peak_memory, peak_so_far
 from headcount.measure.size import Size, parameters, size_bytes
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "forward_flops",
     "parameters",
     "peak_memory",
+    "peak_so_far",
     "size_bytes",
 ]

@@ -12,8 +12,10 @@ import torch
 
 @dataclass
 class Peak:
-    """Attributes:
-    bytes: The most memory in use at a time, the model included: on a CUDA device if there is one, else this process's.
+    """How much memory a piece of work took.
+
+    Attributes:
+        bytes: The most in use at a time, the model included: on a CUDA device if there is one, else this process's.
     """
 
     bytes: int = 0
@@ -33,10 +35,13 @@ def peak_memory() -> Iterator[Peak]:
     try:
         yield peak
     finally:
-        peak.bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _resident_peak()
+        peak.bytes = peak_so_far()
 
 
-def _resident_peak() -> int:
+def peak_so_far() -> int:
+    """The peak in bytes since the innermost `peak_memory` began."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

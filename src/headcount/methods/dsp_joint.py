@@ -19,8 +19,9 @@ class DSPJoint:
     Attributes:
         temperature_start: Temperature at the first step (Table 2).
         temperature_end: Temperature once cool (Table 2).
-        cooldown: Steps in which the temperature falls: a share of the training's (a float), or their number (an int).
-            The default is 25,000 of the paper's 36,816 steps for BERT.
+        cooldown: Steps in which the temperature falls: a share of the training's (a float; of what `unpruned` leaves of
+            it), or their number (an int: 1 is one step, 1.0 all of them). The default is 25,000 of the paper's 36,816
+            steps for BERT.
         scores_lr: Peak learning rate of the scores (Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
         unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
@@ -61,7 +62,7 @@ class DSPJoint:
             heads = present(bench.model)
             candidates, _ = budget.resolve(heads)
             with bench.booked("selection"):
-                found = importance(self.start_from).scores(bench.model, bench.development_batches(), heads)
+                found = importance(self.start_from, bench.seed).scores(bench.model, bench.development_batches(), heads)
             found = found[[heads.indices.index(index) for index in candidates.indices]]
-            start = self.start_spread * (found - found.mean()) / found.std().clamp_min(1e-12)
+            start = self.start_spread * (found - found.mean()) / found.std(correction=0).clamp_min(1e-12)
         return learn(bench, budget, relaxation, start=start).subset()

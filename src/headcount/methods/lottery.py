@@ -72,40 +72,42 @@ class Lottery:
         here = present(bench.model)
         left, keep = budget.resolve(here)
         always, head_map = here - left, here.head_map
-        bench.development_batches()  # too few examples are better known before the training
+        if len(left) > keep:
+            bench.development_batches()  # too few examples are better known before the training
         moments = bench.train(stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept"))
         ticket, number = bench.model, 0
         while len(left) > keep:
             number += 1
             stage = Stage(
                 f"iteration-{number}", "selection", steps, first, bench.steps,
-                order=number if self.data_order == "new" else 0, goes_on=self.data_order == "onward",
+                order=number if self.data_order == "new" else 0, skip=late if self.data_order == "onward" else 0,
             )  # fmt: skip
 
             def work(left: Subset = left, stage: Stage = stage) -> list[int]:
                 adam = rewind(bench, ticket, left | always, moments)
                 bench.train(stage=stage, moments=adam)
-                return list(self._without_lowest(bench, budget, left, keep).indices)
+                return list(self._without_lowest(bench, budget, left, always, keep).indices)
 
             left = Subset(head_map, tuple(bench.once(stage.name, work)))
+            bench.forget(stage.name)
         adam = rewind(bench, ticket, left | always, moments)
         end = Stage(
             steps=bench.steps - late, first=first, total=bench.steps,
-            order=number + 1 if self.data_order == "new" else 0, goes_on=self.data_order == "onward",
+            order=number + 1 if self.data_order == "new" else 0, skip=late if self.data_order == "onward" else 0,
         )  # fmt: skip
         bench.train(stage=end, moments=adam)
         bench.notes["iterations"] = number
         return left | always
 
-    def _without_lowest(self, bench: Workbench, budget: Budget, left: Subset, keep: int) -> Subset:
+    def _without_lowest(self, bench: Workbench, budget: Budget, left: Subset, always: Subset, keep: int) -> Subset:
         heads = present(bench.model)
         with bench.booked("selection"):
-            scores = importance(self.importance).scores(bench.model, bench.development_batches(), heads)
+            scores = importance(self.importance, bench.seed).scores(bench.model, bench.development_batches(), heads)
         of_head = dict(zip(heads.indices, scores.tolist(), strict=True))
         step = self.heads_per_iteration or max(1, len(heads.head_map.sites) // 2)
         ranking = [of_head[index] for index in left.indices]
         left = remove_lowest(left, ranking, keep, step, budget.unit, self.max_per_site)
-        bench.dynamics.append({"stage": "scoring", "heads": str(left), "kept": list(left.indices)})
+        bench.dynamics.append({"stage": "scoring", "heads": str(left | always), "kept": list(left.indices)})
         return left
 
 

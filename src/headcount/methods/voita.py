@@ -73,7 +73,7 @@ class Voita:
             bench.model = copy.deepcopy(start)
             subset, alive = self._train(bench, budget, weight, Stage(name, name))
             path.append((weight, alive))
-            if best is None or abs(alive - keep) < best[0]:
+            if best is None or abs(alive - keep) <= best[0]:  # of equals the last, which went further
                 best = abs(alive - keep), name, bench.model, subset
         assert best is not None
         off, chosen, bench.model, subset = best
@@ -85,15 +85,16 @@ class Voita:
         if off > self.tolerance * len(candidates):
             raise BadRecipe(
                 f"No lambda among {len(path)} left near {keep} of {len(candidates)} heads: "
-                f"{', '.join(f'{each:.2g} left {count}' for each, count in sorted(path))}. Give lambda={weight:.2g} to "
-                "take that and adjust by rank, or allow more: tries, tolerance, epochs."
+                f"{', '.join(f'{each:.2g} left {count}' for each, count in sorted(path))}. Into another "
+                f"output, give lambda={weight:.2g} to take that and adjust by rank, or allow more: tries, tolerance, "
+                "epochs."
             )
         return subset
 
     def _train(self, bench: Workbench, budget: Budget, weight: float, stage: Stage) -> tuple[Subset, int]:
         relaxation = self._gates(budget.keep, weight)
         gates = learn(bench, budget, relaxation, stage)
-        return gates.subset(), relaxation.alive(gates.scores) * (gates.keep_heads // gates.keep if gates.keep else 1)
+        return gates.subset(), relaxation.alive(gates.scores) * (len(gates.candidates) // max(1, len(gates.units)))
 
 
 def _next(path: list[tuple[float, int]], keep: int) -> float:

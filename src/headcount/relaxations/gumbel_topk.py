@@ -172,6 +172,10 @@ class GumbelTopK(LearnedScores):
             gates = gates * (keep / gates.detach().square().sum())
         return gates
 
+    def update(self, *args: Any, step: int, **kwargs: Any) -> None:
+        """One step of Adam, whose first is the first after the wait."""
+        super().update(*args, step=max(0, step - self.annealing.wait), **kwargs)
+
     def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
         """Nothing: the budget is a hard constraint."""
         return torch.zeros((), dtype=torch.float64)
