@@ -5,13 +5,16 @@
 The trained unpruned model is what the pipelined methods start from; Michel's greedy removal goes on from the larger
 budget's model. Voita's lambda is tried on a grid once, at one budget; other budgets take the lambda whose count should
 be nearest, by interpolation between the grid's counts. With --only dsp-joint,ste some methods; with --keep 12,6 some
-budgets; with --seeds 0,1 more than one seed.
+budgets; with --seeds 0,1 more than one seed. `reinit` starts from the lottery's structure, and runs if it is named.
 """
 
 import argparse
+import json
 import math
 import os
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 import transformers
 
-from headcount import Recipe, Record, TrainingSettings, run_recipe
+from headcount import Recipe, TrainingSettings, run_recipe
 from headcount.errors import PruningError
 from headcount.records import read_record
 
@@ -32,27 +35,35 @@ class Runs:
     """The runs on one data set."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.directory = options, options.runs / options.name
+        self.options, self.directory, self.failed = options, options.runs / options.name, False
 
     def run(
         self, name: str, method: str, keep: int | None, seed: int, model: Path | None = None, **changes: Any
-    ) -> Record:
-        """The record of a run that is there, or of one made now."""
+    ) -> Any:
+        """The record of a run that is there, or of one made now; None where it failed, which is told."""
         output = self.directory / name
-        if (output / "headcount.json").is_file():
-            return read_record(output / "headcount.json")
+        training = TrainingSettings(epochs=self.options.epochs, lr=self.options.lr)
+        if model is not None and method != "reinit":  # trained already, and scored as it is
+            training = replace(training, epochs=None)
         data = {
             "train": str(self.options.train),
             "validation": str(self.options.validation),
             "train_limit": self.options.train_limit,
         }
-        trained = model is not None
-        recipe = Recipe(
-            str(model or self.options.model), method, keep, data, options=changes, seed=seed,
-            training=TrainingSettings(epochs=None if trained else self.options.epochs, lr=self.options.lr),
-        )  # fmt: skip
+        source = str(model or self.options.model)
+        recipe = Recipe(source, method, keep, data, options=changes, seed=seed, training=training)
+        if (output / "headcount.json").is_file():
+            record = read_record(output / "headcount.json")
+            if record.recipe != json.loads(json.dumps(recipe.to_json())):
+                raise SystemExit(f"{output} is of another recipe. Name another directory for these runs.")
+            return record
         start = time.perf_counter()
-        record = run_recipe(recipe, output)
+        try:
+            record = run_recipe(recipe, output)
+        except PruningError as error:
+            print(f"{name}: {error}", flush=True)
+            self.failed = True
+            return None
         print(f"{name}: {record.metrics['accuracy']:.4f} in {time.perf_counter() - start:.0f} s", flush=True)
         return record
 
@@ -68,6 +79,8 @@ class Runs:
             for method in PIPELINED:
                 if method in methods:
                     self.run(f"{method}-{keep}{end}", method, keep, seed, whole)
+            if "reinit" in methods:
+                self.run(f"reinit-{keep}{end}", "reinit", keep, seed, self.directory / f"lottery-{keep}{end}")
             if "voita" in methods:
                 self.run(f"voita-{keep}{end}", "voita", keep, seed, **{"lambda": self.weight(keep)})
         last = whole
@@ -77,12 +90,15 @@ class Runs:
 
     def weight(self, keep: int) -> float:
         """The lambda that should leave so many heads open, between the grid's."""
-        counts = [
-            self.run(f"voita-lambda-{weight}", "voita", 12, 0, **{"lambda": weight}).notes["voita"]["open"]
-            for weight in LAMBDAS
+        grid = [self.run(f"voita-lambda-{weight}", "voita", 12, 0, **{"lambda": weight}) for weight in LAMBDAS]
+        found = [
+            (record.notes["voita"]["open"], math.log(record.notes["voita"]["lambda"])) for record in grid if record
         ]
-        logs = [math.log(weight) for weight in LAMBDAS]
-        return float(f"{math.exp(np.interp(-keep, [-count for count in counts], logs)):.3g}")
+        # Where noise has a larger lambda leave more heads, or as many, the mean of these lambdas stands for the count.
+        falling = np.minimum.accumulate([count for count, _ in found])
+        counts = sorted(set(falling.tolist()))
+        logs = [np.mean([log for (_, log), at in zip(found, falling, strict=True) if at == count]) for count in counts]
+        return float(f"{math.exp(np.interp(keep, counts, logs)):.3g}")
 
 
 def main() -> None:
@@ -101,11 +117,10 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
+    runs = Runs(options)
     for seed in map(int, options.seeds.split(",")):
-        try:
-            Runs(options).seed(seed, list(map(int, options.keep.split(","))), options.only.split(","))
-        except PruningError as error:
-            print(f"stopped: {error}")
+        runs.seed(seed, list(map(int, options.keep.split(","))), options.only.split(","))
+    sys.exit(1 if runs.failed else 0)
 
 
 if __name__ == "__main__":
