@@ -9,7 +9,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test check families oldest format install clean
+.PHONY: demo test lint check families oldest format install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headcount demo
@@ -17,10 +17,12 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(PYTEST) -m "not page"
 
-check: $(VENV)/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint
 	$(PYTEST) -m "not slow and not page"
 
 # Every family, operation and format; writes docs/families.md. Half an hour; by hand, `-k foo` does one family.
