@@ -320,7 +320,7 @@ def test_a_lambda_that_leaves_about_k_is_searched_for(
     assert told["adjusted"] == abs(told["open"] - 3) == min(abs(count - 3) for count in path.values())
     assert record.costs["training"]["steps"] == 6
     assert record.costs["selection"]["steps"] == 6 * (len(path) - 1)
-    with pytest.raises(BadRecipe, match=r"No lambda among 2 left near 3 of 8 heads: 0\.0015 left 8.*Give lambda="):
+    with pytest.raises(BadRecipe, match=r"No lambda among 2 left near 3 of 8 heads: 0\.0015 left 8.*give lambda="):
         run_recipe(recipe("voita", 3, tiny_bert_dir, data, options={"tries": 2}), tmp_path / "none")
 
 
