@@ -37,6 +37,7 @@ FLOORS = {
     "heads": 0,
     "budget": 0,
     "records": 0,
+    "settings": 0,
     "writing": 0,
     "errors": 0,
 }

@@ -19,8 +19,9 @@ from headcount.methods.choice import LONG, choose
 from headcount.methods.lottery import rewind
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
+from headcount.settings import SCHEDULES, Stage, TrainingSettings
 from headcount.trainer import GatesCallback
-from headcount.training import SCHEDULES, Stage, TrainingSettings, Workbench
+from headcount.training import Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "michel": {"heads_per_step": 3, "examples": 20},

@@ -13,7 +13,7 @@ from headcount.gating import masked
 from headcount.methods import METHODS
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
-from headcount.training import TrainingSettings
+from headcount.settings import TrainingSettings
 
 WIDTH, SIZE, LAYERS = 32, 8, 2
 PLANTED = {0: [1, 3], 1: [2]}

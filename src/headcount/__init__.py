@@ -29,9 +29,9 @@ from headcount.records import Record
 from headcount.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
 from headcount.run import run_recipe
 from headcount.runtimes import open_model
+from headcount.settings import TrainingSettings
 from headcount.shape import compare_shapes
 from headcount.surgery import remove_heads
-from headcount.training import TrainingSettings
 
 __all__ = [
     "METHODS",

@@ -115,7 +115,7 @@ def prune(
     """Train and prune a classifier to exactly K heads, and write a directory that from_pretrained loads."""
     from headcount.recipe import Recipe
     from headcount.run import run_recipe
-    from headcount.training import TrainingSettings
+    from headcount.settings import TrainingSettings
 
     recipe = Recipe(
         model=model,

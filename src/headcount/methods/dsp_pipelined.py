@@ -7,7 +7,8 @@ from headcount.budget import Budget
 from headcount.heads import Subset
 from headcount.methods.joint import learn
 from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.training import Stage, Workbench, steps_from
+from headcount.settings import Stage, steps_from
+from headcount.training import Workbench
 
 
 @dataclass(frozen=True)

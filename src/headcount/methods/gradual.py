@@ -8,7 +8,8 @@ from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.methods.joint import learn
 from headcount.relaxations import Fading
-from headcount.training import Workbench, steps_from
+from headcount.settings import steps_from
+from headcount.training import Workbench
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from headcount.budget import Budget
 from headcount.gates import Gates, Relaxation, attach, detach
-from headcount.training import Stage, Workbench
+from headcount.settings import Stage
+from headcount.training import Workbench
 
 
 @runtime_checkable

@@ -13,8 +13,9 @@ from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance import importance
 from headcount.methods.removal import remove_lowest
+from headcount.settings import Stage, steps_from
 from headcount.surgery import remove_heads
-from headcount.training import Stage, Workbench, steps_from
+from headcount.training import Workbench
 
 CHOICES = {
     "optimiser_state": ("fresh", "kept"),

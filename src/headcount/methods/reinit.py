@@ -9,8 +9,9 @@ from headcount.anatomy import present
 from headcount.budget import Budget
 from headcount.heads import Subset
 from headcount.methods.lottery import Lottery
+from headcount.settings import Stage
 from headcount.surgery import remove_heads
-from headcount.training import Stage, Workbench
+from headcount.training import Workbench
 
 
 @dataclass(frozen=True)

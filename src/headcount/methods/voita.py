@@ -11,7 +11,8 @@ from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.methods.joint import learn
 from headcount.relaxations import HardConcrete
-from headcount.training import Stage, Workbench
+from headcount.settings import Stage
+from headcount.training import Workbench
 
 
 @dataclass(frozen=True)

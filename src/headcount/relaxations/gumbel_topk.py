@@ -155,10 +155,6 @@ class GumbelTopK(LearnedScores):
     def __post_init__(self) -> None:
         self._require_learning()
 
-    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
-        """Uniform scores in +-0.5, as the authors' initialisation gives for BERT (Xavier on 12 x 12)."""
-        return torch.rand(heads, dtype=torch.float64, generator=generator) - 0.5
-
     def sample(
         self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
@@ -175,10 +171,6 @@ class GumbelTopK(LearnedScores):
     def update(self, *args: Any, step: int, **kwargs: Any) -> None:
         """One step of Adam, whose first is the first after the wait."""
         super().update(*args, step=max(0, step - self.annealing.wait), **kwargs)
-
-    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
-        """Nothing: the budget is a hard constraint."""
-        return torch.zeros((), dtype=torch.float64)
 
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """The temperature."""

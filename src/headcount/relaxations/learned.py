@@ -1,7 +1,8 @@
-"""Scores that learn by gradient descent: an Adam of their own."""
+"""Scores that learn by gradient descent, as the papers' relaxations share it: where they start, and their own Adam."""
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -11,7 +12,7 @@ BETAS = (0.9, 0.999)
 
 
 class LearnedScores:
-    """The update that the papers' relaxations share: each gradient clipped, then a step of Adam, without weight decay.
+    """Uniform scores to start from; each gradient clipped, then a step of Adam, without weight decay; no penalty.
 
     Attributes:
         lr: Learning rate at the peak of the model's schedule, which it follows.
@@ -20,6 +21,14 @@ class LearnedScores:
 
     lr: float
     clip: float
+
+    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
+        """Uniform scores in +-0.5, as the authors' initialisation gives for BERT (Xavier on 12 x 12)."""
+        return torch.rand(heads, dtype=torch.float64, generator=generator) - 0.5
+
+    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
+        """Nothing: the budget is a hard constraint."""
+        return torch.zeros((), dtype=torch.float64)
 
     def update(
         self,

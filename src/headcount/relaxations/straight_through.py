@@ -52,19 +52,11 @@ class StraightThrough(LearnedScores):
     def __post_init__(self) -> None:
         self._require_learning()
 
-    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
-        """Uniform scores in +-0.5, as for joint DSP."""
-        return torch.rand(heads, dtype=torch.float64, generator=generator) - 0.5
-
     def sample(
         self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """The top K of the scores as they are: nothing is drawn."""
         return hard_top_k(scores, keep)
-
-    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
-        """Nothing: the budget is a hard constraint."""
-        return torch.zeros((), dtype=torch.float64)
 
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """Nothing: gates are hard at every step."""
