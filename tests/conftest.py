@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are imported, so it comes first
 
 import gc
+import json
 import string
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,17 @@ def tiny_bert_dir(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory)
         BertModel(config).save_pretrained(directory)
     tiny_tokenizer.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("data")
+    for name, count in {"train": 64, "validation": 12}.items():
+        rows = [
+            {"sentence": f"{'ab' if i % 3 else 'xyz'} {i}", "label": "yes" if i % 3 else "no"} for i in range(count)
+        ]
+        (directory / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return {name: str(directory / f"{name}.jsonl") for name in ("train", "validation")}
 
 
 def pytest_collection_finish() -> None:

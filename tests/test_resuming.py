@@ -1,0 +1,111 @@
+"""A run that was killed, at any moment, ends as the run that nobody killed; another recipe is refused meanwhile."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headcount.checkpoint import load
+from headcount.errors import BadRecipe
+from headcount.methods import METHODS
+from headcount.run import run_recipe
+from headcount.settings import TrainingSettings
+from headcount.trainer import GatesCallback
+from recipes import OPTIONS, recipe, slow, some
+
+
+class Killed(Exception):
+    """What a kill looks like from inside."""
+
+
+def kill_after(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Raise before the optimiser step of that number, counted over all stages of a run."""
+    step, taken = GatesCallback.on_optimizer_step, 0
+
+    def on_optimizer_step(*args: Any, **kwargs: Any) -> None:
+        nonlocal taken
+        if taken == steps:
+            raise Killed
+        taken += 1
+        step(*args, **kwargs)
+
+    patch.setattr(GatesCallback, "on_optimizer_step", on_optimizer_step)
+
+
+SOON, LATER = 5, 9
+"""Steps after which runs are killed. The pipelined have 6 steps of their own: then comes the second stage, if there is
+one."""
+
+
+@pytest.mark.parametrize("steps", [SOON, pytest.param(LATER, marks=slow)])
+@pytest.mark.parametrize("name", some(sorted(METHODS)))
+def test_a_killed_run_goes_on(
+    name: str, steps: int, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two checkpoints, it ends as the run that nobody killed; another recipe is refused meanwhile."""
+    epochs = 1.0 if METHODS[name].paradigm == "pipelined" else 2.0
+    settings = {"training": TrainingSettings(epochs=epochs, batch_size=8, lr=1e-3, checkpoint_every=2, looks=3)}
+    if name in ("lottery", "reinit"):
+        settings["options"] = OPTIONS[name] | {"iteration": 3, "optimiser_state": "kept"}
+    if name == "voita":
+        settings["options"] = {"lambda": "auto", "tries": 2, "tolerance": 1.0}
+    wanted = recipe(name, None if name == "unpruned" else 3, tiny_bert_dir, data, **settings)
+    straight = run_recipe(wanted, tmp_path / "straight")
+    total = sum(cost["steps"] for cost in straight.costs.values())
+    killed = min(steps, total - 1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(int(killed), patch)
+        run_recipe(wanted, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and list((tmp_path / "out.checkpoints").glob("*/checkpoint-*"))
+    if name != "unpruned":
+        with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 3, is 4"):
+            run_recipe(replace(wanted, keep=4), tmp_path / "out")
+    resumed = run_recipe(wanted, tmp_path / "out")
+    assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+    assert sum(cost["steps"] for cost in resumed.costs.values()) == total
+    assert [_settled(look) for look in resumed.dynamics] == [_settled(look) for look in straight.dynamics]
+    assert json.dumps(resumed.notes) == json.dumps(straight.notes)
+    weights = [load(tmp_path / each).state_dict() for each in ("straight", "out")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def _settled(look: dict[str, Any]) -> dict[str, Any]:
+    """A look without the training's mean loss since the look before, which a resumed Trainer takes over fewer steps."""
+    return {name: value for name, value in look.items() if name not in ("loss", "grad_norm")}
+
+
+def test_a_kill_between_a_stage_and_what_it_hands_on(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint is there, Adam's moments are not yet; sites without heads, whose matrices have none."""
+    from headcount import training
+
+    options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 7, "optimiser_state": "kept"}
+    settings = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=2)
+    wanted = recipe("lottery", 1, tiny_bert_dir, data, options=options, training=settings)
+    straight = run_recipe(wanted, tmp_path / "straight")
+
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "save_file", killed)
+        run_recipe(wanted, tmp_path / "out")
+    assert list((tmp_path / "out.checkpoints" / "late").glob("checkpoint-2"))
+    resumed = run_recipe(wanted, tmp_path / "out")
+    assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+
+
+def test_decisions_of_another_recipe_are_not_taken_up(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without checkpoints a killed lottery leaves what it decided, and that is another recipe's too."""
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(4, patch)
+        run_recipe(recipe("lottery", 1, tiny_bert_dir, data), tmp_path / "out")
+    assert list((tmp_path / "out.checkpoints").glob("iteration-*.json"))
+    with pytest.raises(BadRecipe, match="checkpoints of another recipe: keep was 1, is 6"):
+        run_recipe(recipe("lottery", 6, tiny_bert_dir, data), tmp_path / "out")
