@@ -43,11 +43,6 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise BadRecipe(f"Unknown task '{self.task}'. Valid tasks: {', '.join(TASKS)}.")
-        valid = {each.name for each in fields(TASKS[self.task])}
-        if unknown := set(self.data) - valid:
-            raise BadRecipe(f"Task '{self.task}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
         if self.keep is None and self.method != "unpruned":
             raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
         if self.method == AUTO and self.options:
@@ -63,7 +58,7 @@ class Recipe:
 
     def make_task(self) -> Any:
         """The task on its data."""
-        return TASKS[self.task](**{**self.data, "seed": self.seed})
+        return make_task(self.task, {**self.data, "seed": self.seed})
 
     @property
     def budget(self) -> Budget:
@@ -91,24 +86,50 @@ class Recipe:
                 "train": f"{_short(str(self.data['train']))}:{examples}",
                 "eval": _short(str(self.data["validation"])),
                 "epochs": training.epochs,
+                "steps": training.steps,
                 "lr": training.lr,
-                "batch": training.batch_size * training.gradient_accumulation,
+                "batch": self._batch(),
                 "schedule": None if training.schedule == "linear" else training.schedule,
                 "warmup": training.warmup or None,
                 "wd": training.weight_decay or None,
                 "len": self.data.get("max_length"),
+                "smoothing": training.smoothing or None,
+                "average": training.average or None,
+                "best": (training.judge_by or "first") if training.keep_best else None,
+                "beam": self.data.get("beam"),
                 "precision": None if training.precision == "float32" else training.precision,
                 "seed": self.seed,
             }
         )
+
+    def _batch(self) -> str:
+        training = self.training
+        if training.batch_tokens is not None:
+            return f"{training.batch_tokens * training.gradient_accumulation}t"
+        return str(training.batch_size * training.gradient_accumulation)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data."""
         return asdict(self)
 
 
+def make_task(name: str, data: Mapping[str, Any]) -> Any:
+    """The task of that name on its data.
+
+    Raises:
+        BadRecipe: There is no such task, or it has no such field.
+    """
+    if name not in TASKS:
+        raise BadRecipe(f"Unknown task '{name}'. Valid tasks: {', '.join(TASKS)}.")
+    valid = {each.name for each in fields(TASKS[name])}
+    if unknown := set(data) - valid:
+        raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
+    return TASKS[name](**data)
+
+
 def _short(source: str) -> str:
-    """The last folder and the bare name of a file: `nli/train`; a Hub name as it is."""
+    """The last folder and the bare name of a file: `nli/train`; of two, the first; a Hub name as it is."""
+    source = source.split(",")[0]
     if source.startswith("hub:"):
         return source.removeprefix("hub:").replace(":", "/")
     path = PurePath(source)

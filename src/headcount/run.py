@@ -24,8 +24,6 @@ from headcount.writing import naming_a_full_disk, require_empty, write_atomicall
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
-FOLLOWED = 200
-"""Development examples that a training is followed by, at every look."""
 
 
 def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda line: None) -> Record:
@@ -47,38 +45,34 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
     output = output.resolve()
     require_empty(output)
     task = recipe.make_task()
-    examples = task.load()
-    tokenizer = task.tokenizer_for(recipe.model)
-    classifier = task.model_for(recipe.model, examples)
-    model = classifier.model.to(_device())
-    before, size_before = present(model), Size.of(model)
-    _, keep = recipe.budget.resolve(before)
     checkpoints = _checkpoints(recipe, output)
-    train, development, validation = (
-        task.tokenize(tokenizer, table, classifier.labels)
-        for table in (examples.train, examples.development, examples.validation)
-    )
-    collator, followed = task.collator(tokenizer), development.select(range(min(FOLLOWED, len(development))))
+    try:
+        prepared = task.prepare(recipe.model, checkpoints)
+        model = prepared.model.to(_device())
+        before, size_before = present(model), Size.of(model)
+        _, keep = recipe.budget.resolve(before)
+    except PruningError:
+        _clear(checkpoints)
+        raise
+    followed = prepared.development.select(range(min(task.followed, len(prepared.development))))
 
     def measure(model: Any) -> dict[str, float]:
-        figures: dict[str, float] = task.evaluate(model, followed, collator, device=next(model.parameters()).device)
+        figures: dict[str, float] = task.follow(model, followed, prepared.collator)
         return figures
 
     bench = Workbench(
         model=model,
-        data=train,
-        collator=collator,
+        data=prepared.train,
+        collator=prepared.collator,
         settings=recipe.training,
         seed=recipe.seed,
         directory=checkpoints,
-        trained=classifier.trained,
-        development=development,
+        trained=prepared.trained,
+        development=prepared.development,
         measure=measure if followed else None,
+        notes=dict(prepared.notes),
     )
-    say(
-        f"{len(train)} examples to learn from, {len(development)} held out to follow it, {len(validation)} to measure "
-        f"on; labels {', '.join(classifier.labels)}."
-    )
+    say(prepared.summary)
     if recipe.method == AUTO:
         name, bench.notes["chosen"] = choose(bench.steps)
         recipe = replace(recipe, method=name)
@@ -89,15 +83,14 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
             subset = recipe.make_method().select(bench, recipe.budget)
     except PruningError:
-        if not _anything_in(checkpoints):  # refused before anything was trained
-            shutil.rmtree(checkpoints)
+        _clear(checkpoints)
         raise
     model = bench.model
     bench.close(subset)
     remove_heads(model, subset)
-    metrics = task.evaluate(model, validation, bench.collator, device=next(model.parameters()).device)
+    metrics = task.evaluate(model, prepared.validation, bench.collator, device=next(model.parameters()).device)
     record = Record(
-        signature=recipe.signature(len(subset), len(subset.head_map), len(train)),
+        signature=recipe.signature(len(subset), len(subset.head_map), len(prepared.train)),
         recipe=recipe.to_json(),
         subset=subset.to_json(),
         heads=str(subset),
@@ -111,7 +104,7 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes that train together, one writes
         return record
     with writing_directory(output) as aside:
-        save(model, aside, tokenizer)
+        save(model, aside, prepared.tokenizer)
         (aside / "README.md").write_text(model_card(record, type(model).__name__, subset), encoding="utf-8")
         record.write(aside / RECORD_NAME)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -122,15 +115,12 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     """The task's metrics of a trained model, pruned or not, on the validation examples.
 
     Raises:
-        BadRecipe: The model has no classification head that was trained.
+        BadRecipe: The model was not trained on the task.
     """
-    examples = task.load()
-    tokenizer = task.tokenizer_for(source)
-    classifier = task.model_for(source, examples)
-    if not classifier.trained:
+    prepared = task.prepare(source)
+    if not prepared.trained:
         raise BadRecipe(f"'{source}' has no classification head to evaluate. Train it first: headcount prune.")
-    data = task.tokenize(tokenizer, examples.validation, classifier.labels)
-    metrics: dict[str, float] = task.evaluate(classifier.model, data, task.collator(tokenizer), device=_device())
+    metrics: dict[str, float] = task.evaluate(prepared.model, prepared.validation, prepared.collator, device=_device())
     return metrics
 
 
@@ -182,14 +172,24 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
                 f"{directory} holds checkpoints of another recipe: {'; '.join(_differences(found, wanted))}. "
                 "Run that recipe to go on with it, or remove the directory."
             )
+        if found != wanted:  # a vocabulary, say, that the other recipe wanted
+            shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(wanted, indent=1))
     return directory
 
 
+def _clear(checkpoints: Path) -> None:
+    """Remove the directory of a run that was refused before anything was trained."""
+    if not _anything_in(checkpoints):
+        shutil.rmtree(checkpoints)
+
+
 def _anything_in(checkpoints: Path) -> bool:
     """Whether a run left anything there that another could take up: checkpoints, decisions."""
-    return any(path.is_file() and path.name != "recipe.json" for path in checkpoints.rglob("*"))
+    return any(
+        path.is_file() and path.name not in ("recipe.json", "vocabulary.model") for path in checkpoints.rglob("*")
+    )
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

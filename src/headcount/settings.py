@@ -18,24 +18,37 @@ class TrainingSettings:
     Attributes:
         epochs: Passes over the training data. None: 3, or none at all for a pipelined method whose model has been
             trained on the task already.
+        steps: Optimiser steps, instead of epochs.
         batch_size: Examples per device and step.
+        batch_tokens: Instead: tokens per device and step, padding included, of the longer side of a pair.
         lr: Peak learning rate of the weights.
         schedule: One of `SCHEDULES`; the gates' learning rate follows it too.
-        warmup: Share of the steps in which the learning rate rises.
+        warmup: Share of the steps in which the learning rate rises (a float), or their number (an int).
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
         gradient_accumulation: Batches per optimiser step.
         group_by_length: Batch examples of like length together: less padding.
         precision: `float32`, or `bfloat16` or `float16` mixed precision.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on. 0: none.
-        looks: How many times the state of the training is written to the record.
+        looks: How many times the state of the training is written to the record, with figures on development data.
+        look_every: Instead: steps between two looks.
+        adam_beta2: Decay of Adam's second moments.
+        smoothing: The trained weights are an exponential average of those after each step; the newest has this share
+            (Marian's exponential smoothing; 0.0001 is usual for long trainings). 0: they are the last.
+        average: The trained weights are the mean of those at this many last looks. 0: they are not.
+        keep_best: The trained weights are those of the look with the best figure, not the last. Where gates learn, the
+            last: earlier ones belong to other heads.
+        stop_after: Stop when so many looks in a row brought no better figure. None: train to the end.
+        judge_by: The figure that says what is better: one of the task's, or `loss`. None: the task's first.
     """
 
     epochs: float | None = None
+    steps: int | None = None
     batch_size: int = 32
+    batch_tokens: int | None = None
     lr: float = 2e-5
     schedule: str = "linear"
-    warmup: float = 0.0
+    warmup: float | int = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     gradient_accumulation: int = 1
@@ -43,6 +56,13 @@ class TrainingSettings:
     precision: str = "float32"
     checkpoint_every: int = 500
     looks: int = 10
+    look_every: int | None = None
+    adam_beta2: float = 0.999
+    smoothing: float = 0.0
+    average: int = 0
+    keep_best: bool = False
+    stop_after: int | None = None
+    judge_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -52,15 +72,30 @@ class TrainingSettings:
             "gradient_accumulation": 1,
             "checkpoint_every": 0,
             "looks": 1,
+            "look_every": 1,
+            "steps": 1,
+            "batch_tokens": 1,
+            "average": 0,
+            "stop_after": 1,
         }.items():
-            if getattr(self, name) < least:
-                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        if self.steps is not None and self.epochs is not None:
+            raise BadRecipe(f"Got {self.steps} steps and {self.epochs} epochs. Give one of them.")
+        if not 0 <= self.smoothing < 1 or not 0 < self.adam_beta2 < 1:
+            raise BadRecipe(
+                "'smoothing' is a share, from 0 to below 1, and 'adam_beta2' lies between 0 and 1; got "
+                f"{self.smoothing} and {self.adam_beta2}."
+            )
+        if self.average and self.keep_best:
+            raise BadRecipe("The trained weights are the mean of several looks or those of the best: give one of them.")
         if self.schedule not in SCHEDULES:
             raise BadRecipe(f"Unknown schedule '{self.schedule}'. Valid: {', '.join(SCHEDULES)}.")
-        if not 0 <= self.warmup <= 1 or self.weight_decay < 0:
+        if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup > 1) or self.weight_decay < 0:
             raise BadRecipe(
-                "'warmup' is a share of the steps, from 0 to 1, and 'weight_decay' is not negative; got "
-                f"{self.warmup} and {self.weight_decay}."
+                "'warmup' is a share of the steps, from 0 to 1, or a whole number of them, and 'weight_decay' is not "
+                f"negative; got {self.warmup} and {self.weight_decay}."
             )
         if self.lr <= 0 or (self.epochs is not None and self.epochs <= 0):
             raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
@@ -90,7 +125,7 @@ class Stage:
     """A stretch of training.
 
     Attributes:
-        name: Of its checkpoints and in the record.
+        name: Of its checkpoints and in the record. The one named `training` is a training's last.
         purpose: Where its costs are booked: `training`, or `selection` if it only serves to choose heads.
         steps: Optimiser steps. None: to the end of the schedule.
         first: Step of the schedule at which it begins.

@@ -4,17 +4,30 @@ Progress bars, mixed precision, checkpoints and resuming, `accelerate launch` an
 that is added: gates that step after the optimiser, weights that can be frozen, and a stretch of a schedule.
 """
 
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.optimization import get_scheduler
 
 from headcount.gates import Gates
+from headcount.keeping import Keeper
+from headcount.settings import TrainingSettings
 
 
 class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -66,6 +79,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
     Args:
         sampler: The order of the examples.
         gates: See `GatesCallback`; also `measure`.
+        keeper: Keeps the weights that the training ends with.
         frozen: Leave the weights alone; only gates learn.
         first: The step of the schedule at which the stage begins.
         total: Steps of the whole schedule.
@@ -75,9 +89,10 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
-        sampler: Sampler[int],
+        sampler: Sampler[Any],
         gates: Gates | None,
         measure: Callable[[Any], Mapping[str, float]] | None,
+        keeper: Keeper,
         frozen: bool,
         first: int,
         total: int,
@@ -94,9 +109,17 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(_Bar)
         self.add_callback(GatesCallback(gates, measure))
+        self.keeper = keeper
+        self.add_callback(keeper)  # after the look is taken
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self.sampler
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; into a checkpoint also what is kept, before the state file that says it is whole."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and output_dir is not None and self.is_world_process_zero():
+            self.keeper.save(output_dir)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The Trainer's own; with frozen weights, one that moves nothing but carries the schedule."""
@@ -166,3 +189,39 @@ class _Bar(ProgressCallback):  # type: ignore[misc]
         """Show the loss on the bar."""
         if self.training_bar is not None and "loss" in (logs or {}):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+
+def arguments_for(
+    settings: TrainingSettings, directory: Path | None, steps: int, total: int, seed: int, device: torch.device
+) -> TrainingArguments:
+    """The Trainer's arguments for a stage of so many steps, of a schedule of `total`."""
+    saves = directory is not None and settings.checkpoint_every > 0
+    arguments = TrainingArguments(
+        output_dir=str(directory or Path(tempfile.gettempdir()) / "headcount-writes-nothing-here"),
+        num_train_epochs=1,  # the sampler gives the whole stage as one stream
+        per_device_train_batch_size=settings.batch_size if settings.batch_tokens is None else 1,  # of whole batches
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.lr,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup if isinstance(settings.warmup, int) else ceil(settings.warmup * total),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        adam_beta2=settings.adam_beta2,
+        remove_unused_columns=False,  # collators take what they need
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        use_cpu=device.type == "cpu" and not torch.accelerator.is_available(),
+        seed=seed,
+        save_strategy="steps" if saves else "no",
+        save_steps=settings.checkpoint_every or 500,
+        save_total_limit=1,
+        logging_steps=settings.look_every or ceil(steps / settings.looks),
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+    )
+    # Several GPUs in one process would be torch's DataParallel, whose threads share one draw of gates badly; one
+    # process a GPU (torchrun, accelerate launch) is faster anyway.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments

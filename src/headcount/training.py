@@ -3,34 +3,35 @@
 import json
 import os
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from headcount.errors import BadData
 from headcount.gates import Gates
 from headcount.heads import Subset
+from headcount.keeping import Keeper
 from headcount.measure import peak_memory, peak_so_far
-from headcount.sampling import ExampleOrder
+from headcount.sampling import Batches, BatchOrder, ExampleOrder, token_batches
 from headcount.settings import Stage, TrainingSettings
-from headcount.trainer import GatedTrainer
+from headcount.trainer import GatedTrainer, arguments_for
 from headcount.writing import write_atomically
 
 LEAST_EXAMPLES = 16
 """Fewer examples than this do not tell heads apart."""
+NOTHING_KEPT: Mapping[str, Any] = {"smoothing": 0.0, "average": 0, "keep_best": False, "stop_after": None}
+"""Settings of a training that ends with its last weights."""
 
 
 @dataclass
@@ -73,16 +74,23 @@ class Workbench:
     @property
     def steps(self) -> int:
         """Optimiser steps of a training, on all processes together."""
-        return self.steps_of(self.epochs)
+        return self.settings.steps or self.steps_of(self.epochs)
 
     def steps_of(self, epochs: float) -> int:
         """Optimiser steps of so many passes over the training data, on all processes together."""
-        return max(1, ceil(round(epochs * len(self.data)) / self._examples_a_step))
+        if self.settings.batch_tokens is not None:
+            return max(1, ceil(round(epochs * self._batches_an_epoch) / self._batches_a_step))
+        return max(1, ceil(round(epochs * len(self.data)) / (self.settings.batch_size * self._batches_a_step)))
 
     @property
-    def _examples_a_step(self) -> int:
+    def _batches_a_step(self) -> int:
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
-        return self.settings.batch_size * self.settings.gradient_accumulation * processes
+        return self.settings.gradient_accumulation * processes
+
+    @cached_property
+    def _batches_an_epoch(self) -> int:
+        """Batches of tokens in the first epoch; how many there are in others depends on chance, a little."""
+        return len(BatchOrder(self.data["length"], self.settings.batch_tokens or 1, self.seed).epoch(0))
 
     def train(
         self,
@@ -106,16 +114,23 @@ class Workbench:
         if steps < 1:
             return {}
         directory = None if self.directory is None else self.directory / stage.name
+        device = next(self.model.parameters()).device
         clock = _Clock(None if directory is None else directory / "costs.json")
         trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
+        # What a stage in the middle hands on are its last weights. The last stage may end before its schedule does.
+        to_the_end = (stage.first + steps == total or stage.name == Stage.name) and not stage.frozen
+        settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
+        keeper = Keeper(settings, self.measure, judges=gates is None)
+        by_tokens = self.settings.batch_tokens is not None
         trainer = GatedTrainer(
             model=self.model,
-            args=_arguments(self, directory, steps, total),
-            train_dataset=self.data,
-            data_collator=self.collator,
+            args=arguments_for(self.settings, directory, steps, total, self.seed, device),
+            train_dataset=Batches(self.data) if by_tokens else self.data,
+            data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
             sampler=self._order(stage, steps, total),
             gates=gates,
-            measure=self.measure,
+            measure=None if self.measure is None else keeper.measure,
+            keeper=keeper,
             frozen=stage.frozen,
             first=stage.first,
             total=total,
@@ -124,7 +139,11 @@ class Workbench:
         )
         with self.booked(stage.purpose) as cost:
             checkpoint, done = _last_checkpoint(directory)
-            if over := done >= steps and (not stage.keeps_moments or _moments_file(directory).is_file()):
+            if checkpoint is not None:
+                keeper.load(checkpoint, device)
+            if over := (done >= steps or keeper.stopped) and (
+                not stage.keeps_moments or _moments_file(directory).is_file()
+            ):
                 trainer.load(str(checkpoint))
             else:
                 for parameter in trainable:
@@ -137,6 +156,7 @@ class Workbench:
             cost["steps"] += trainer.state.global_step
             cost["seconds"] += clock.before["seconds"]
             cost["peak_memory"] = max(cost["peak_memory"], clock.before["peak_memory"])
+            keeper.finish(self.model)
         # Mixed precision wraps the model's forward pass for good; here it ends with the training.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
@@ -144,20 +164,22 @@ class Workbench:
         self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
         return _moments(trainer, directory, over) if stage.keeps_moments else {}
 
-    def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder:
-        to_the_end = stage.first + steps == total == self.steps
-        count = steps * self._examples_a_step
-        if to_the_end:  # whose last batch need not be full
-            count = round(self.epochs * len(self.data)) - stage.first * self._examples_a_step
+    def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder | BatchOrder:
+        settings, count, skip = self.settings, steps * self._batches_a_step, stage.skip * self._batches_a_step
         # A prime far above the seeds that people give: another order is not another seed's own.
+        seed = self.seed + 1_000_003 * stage.order
+        if settings.batch_tokens is not None:
+            return BatchOrder(self.data["length"], settings.batch_tokens, seed, count, skip, settings.group_by_length)
+        count, skip = count * settings.batch_size, skip * settings.batch_size
+        if stage.first + steps == total == self.steps and settings.steps is None:  # the last batch need not be full
+            count = round(self.epochs * len(self.data)) - stage.first * settings.batch_size * self._batches_a_step
         return ExampleOrder(
-            self.data["length"], self.settings.batch_size, self.seed + 1_000_003 * stage.order,
-            count=max(1, count), skip=stage.skip * self._examples_a_step, by_length=self.settings.group_by_length,
-        )  # fmt: skip
+            self.data["length"], settings.batch_size, seed, max(1, count), skip, settings.group_by_length
+        )
 
     def train_if_needed(self) -> None:
-        """Train a model that has not been trained on the task, or when epochs are asked for."""
-        if not self.trained or self.settings.epochs is not None:
+        """Train a model that has not been trained on the task, or when epochs or steps are asked for."""
+        if not self.trained or (self.settings.epochs, self.settings.steps) != (None, None):
             self.train()
 
     @contextmanager
@@ -216,10 +238,14 @@ class Workbench:
         return self._batches(self.development)
 
     def _batches(self, rows: Dataset) -> Iterator[Mapping[str, Tensor]]:
-        rows = rows.select(np.argsort(rows["length"], kind="stable").tolist(), keep_in_memory=True)
+        lengths, size = np.asarray(rows["length"]), self.settings.batch_size
+        order = np.argsort(lengths, kind="stable")
+        chosen = [order[start : start + size] for start in range(0, len(rows), size)]
+        if self.settings.batch_tokens is not None:
+            chosen = token_batches(lengths, order, self.settings.batch_tokens)
         device = next(self.model.parameters()).device
-        for start in range(0, len(rows), self.settings.batch_size):
-            batch = self.collator([rows[i] for i in range(start, min(start + self.settings.batch_size, len(rows)))])
+        for members in chosen:
+            batch = self.collator([rows[i] for i in members.tolist()])
             yield {name: value.to(device) for name, value in batch.items()}
 
     def close(self, subset: Subset) -> None:
@@ -283,35 +309,3 @@ def _last_checkpoint(directory: Path | None) -> tuple[str | None, int]:
         if (path / "trainer_state.json").is_file()
     }
     return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
-
-
-def _arguments(bench: Workbench, directory: Path | None, steps: int, total: int) -> TrainingArguments:
-    settings = bench.settings
-    saves = directory is not None and settings.checkpoint_every > 0
-    arguments = TrainingArguments(
-        output_dir=str(directory or Path(tempfile.gettempdir()) / "headcount-writes-nothing-here"),
-        num_train_epochs=1,  # the sampler gives the whole stage as one stream
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.lr,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=ceil(settings.warmup * total),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        use_cpu=next(bench.model.parameters()).device.type == "cpu" and not torch.accelerator.is_available(),
-        seed=bench.seed,
-        save_strategy="steps" if saves else "no",
-        save_steps=settings.checkpoint_every or 500,
-        save_total_limit=1,
-        logging_steps=ceil(steps / settings.looks),
-        disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to="none",
-    )
-    # Several GPUs in one process would be torch's DataParallel, whose threads share one draw of gates badly; one
-    # process a GPU (torchrun, accelerate launch) is faster anyway.
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments

@@ -190,7 +190,7 @@ _CLASSES_OF: tuple[tuple[Row, str], ...] = (
     (VIT, "ViT DeiT Dinov2 Dinov2WithRegisters ViTMSN AST"),
     (BEIT, "Beit"),
     (BART, "CLIP Siglip Whisper Bart MBart Marian M2M100 Pegasus Blenderbot BlenderbotSmall PLBart BioGpt Speech2Text"),
-    (BART, "Wav2Vec2 Hubert UniSpeech UniSpeechSat SEW Data2VecAudio OPT"),
+    (BART, "Translation Wav2Vec2 Hubert UniSpeech UniSpeechSat SEW Data2VecAudio OPT"),
     (T5, "T5 MT5 SwitchTransformers"),
     (UMT5, "UMT5"),
     (GPT2, "GPT2"),

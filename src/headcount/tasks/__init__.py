@@ -1,6 +1,9 @@
 """Tasks: data, model and metric of what a model is for. `TASKS` is the table of them."""
 
-from headcount.tasks.classification import Classification
+from typing import Any
 
-TASKS = {"classification": Classification}
+from headcount.tasks.classification import Classification
+from headcount.tasks.translation import Translation
+
+TASKS: dict[str, Any] = {"classification": Classification, "translation": Translation}
 """The tasks by the names that recipes give them."""

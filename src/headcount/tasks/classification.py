@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
 from headcount.errors import BadData, BadRecipe
+from headcount.settings import TrainingSettings
 from headcount.tasks.classifier import Classifier, load_classifier
 from headcount.tasks.labels import label_numbers, sort_labels
+from headcount.tasks.prepared import Prepared
 from headcount.tasks.quiet import no_progress_bars
 from headcount.tasks.tables import Table, read_table
 
@@ -78,6 +81,10 @@ class Classification:
         seed: Of that shuffle, and of the weights of a new classification head.
     """
 
+    followed: ClassVar[int] = 200
+    """Development examples that a training is followed by, at every look."""
+    training: ClassVar[TrainingSettings] = TrainingSettings()
+    """How a classifier is trained if nothing else is said."""
     train: str
     validation: str
     text: tuple[str, ...] | None = None
@@ -139,6 +146,32 @@ class Classification:
             validation = validation.take(range(min(self.validation_limit, len(validation))))
         return Examples(train, development, validation, labels, train.stated)
 
+    def prepare(self, source: str, directory: Path | None = None) -> Prepared:
+        """The model with a head for these labels, and the examples as it reads them.
+
+        Args:
+            source: The model: a directory, or a name on the Hub.
+            directory: Where what is made on the way is kept: nothing, here.
+
+        Raises:
+            PruningError: See `load`, `tokenizer_for` and `model_for`.
+        """
+        examples = self.load()
+        tokenizer = self.tokenizer_for(source)
+        classifier = self.model_for(source, examples)
+        train, development, validation = (
+            self.tokenize(tokenizer, table, classifier.labels)
+            for table in (examples.train, examples.development, examples.validation)
+        )
+        summary = (
+            f"{len(train)} examples to learn from, {len(development)} held out to follow it, {len(validation)} to "
+            f"measure on; labels {', '.join(classifier.labels)}."
+        )
+        return Prepared(
+            classifier.model, tokenizer, classifier.trained, train, development, validation,
+            self.collator(tokenizer), summary,
+        )  # fmt: skip
+
     def tokenizer_for(self, source: str) -> Any:
         """The model's tokenizer. One without a padding token pads with its end-of-sentence token, as usual.
 
@@ -194,6 +227,10 @@ class Classification:
     def collator(self, tokenizer: Any) -> Collator:
         """What makes batches of tokenised examples."""
         return Collator(tokenizer)
+
+    def follow(self, model: nn.Module, dataset: Dataset, collator: Collator) -> dict[str, float]:
+        """The figures that a training is followed by: those of `evaluate`, where the model is."""
+        return self.evaluate(model, dataset, collator, device=next(model.parameters()).device)
 
     @staticmethod
     def metrics(logits: Float[np.ndarray, "batch label"], labels: Int[np.ndarray, " batch"]) -> dict[str, float]:

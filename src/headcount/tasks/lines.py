@@ -39,8 +39,14 @@ def read_rows(path: Path) -> Iterator[Row]:
     yield from FORMATS[kind[0]](path)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their ends, decoded one by one, so that a broken one can be named."""
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file with their ends, decoded one by one, so that a broken one can be named.
+
+    A line ends at a line feed only: other characters that Unicode counts as line ends stay inside.
+
+    Raises:
+        BadData: Broken gzip or UTF-8, or no such file; with file and line.
+    """
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
@@ -55,7 +61,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _tsv(path: Path) -> Iterator[Row]:
     """Rows of tab-separated values. There is no quoting: SST-2 has sentences with a bare quotation mark."""
     fields = (
-        (n, line.rstrip("\r\n").split("\t")) for n, line in enumerate(_lines(path), start=1) if line.strip("\r\n")
+        (n, line.rstrip("\r\n").split("\t")) for n, line in enumerate(read_lines(path), start=1) if line.strip("\r\n")
     )
     yield from _with_header(path, fields, "tabs")
 
@@ -66,7 +72,7 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(read_lines(path), strict=True)
     begins = 1
     while True:
         begins = reader.line_num + 1
@@ -99,7 +105,7 @@ def _with_header(path: Path, rows: Iterator[tuple[int, list[str]]], separators: 
 
 def _json_lines(path: Path) -> Iterator[Row]:
     """Rows of JSON lines: one object a line."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:

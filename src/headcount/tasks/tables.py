@@ -46,7 +46,7 @@ class Table:
 
     def where(self, row: int) -> str:
         """Where a row stands, for messages: `data/train.tsv, line 12`."""
-        return _place(self.source, self.places[row])
+        return place_in(self.source, self.places[row])
 
     def take(self, rows: Sequence[int]) -> "Table":
         """The table with these rows only, in this order."""
@@ -99,18 +99,18 @@ def _table(
     for place, row in rows:
         missing = [name for name in columns.text if name not in row]
         if missing:
-            raise BadData(f"{_place(source, place)}: no column '{missing[0]}'. It has: {', '.join(row)}.")
+            raise BadData(f"{place_in(source, place)}: no column '{missing[0]}'. It has: {', '.join(row)}.")
         label = _label(source, place, columns.label, row.get(columns.label))
         if label is None:
             if skip_unlabelled:
                 continue
             raise BadData(
-                f"{_place(source, place)}: unlabelled (column '{columns.label}' is "
+                f"{place_in(source, place)}: unlabelled (column '{columns.label}' is "
                 f"{row.get(columns.label)!r}). Give every row a label, or leave such rows out with "
                 "skip_unlabelled."
             )
         for name in columns.text:
-            kept[name].append(_text(source, place, name, row[name]))
+            kept[name].append(checked_text(source, place, name, row[name]))
         kept[columns.label].append(label)
         places.append(place)
     if not places:
@@ -118,14 +118,19 @@ def _table(
     return Table(source, columns, Dataset.from_dict(kept), places)
 
 
-def _text(source: str, place: int, column: str, value: Any) -> str:
+def checked_text(source: str, place: int, column: str, value: Any) -> str:
+    """The value of a column in one row, where it is text that can be written as UTF-8.
+
+    Raises:
+        BadData: It is not.
+    """
     if not isinstance(value, str):
-        raise BadData(f"{_place(source, place)}: column '{column}' must be text, got {value!r:.60}.")
+        raise BadData(f"{place_in(source, place)}: column '{column}' must be text, got {value!r:.60}.")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise BadData(
-            f"{_place(source, place)}: column '{column}' holds half a surrogate pair: {value!r:.60}."
+            f"{place_in(source, place)}: column '{column}' holds half a surrogate pair: {value!r:.60}."
         ) from None
     return value
 
@@ -135,16 +140,22 @@ def _label(source: str, place: int, column: str, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadData(f"{_place(source, place)}: label '{column}' must be text or a whole number, got {value!r:.60}.")
-    label = _text(source, place, column, str(value)).strip()
+        raise BadData(f"{place_in(source, place)}: label '{column}' must be text or a whole number, got {value!r:.60}.")
+    label = checked_text(source, place, column, str(value)).strip()
     return None if not label or (column == "gold_label" and label == "-") else label
 
 
-def _place(source: str, place: int) -> str:
+def place_in(source: str, place: int) -> str:
+    """A line of a file, or a row of a data set of the Hub, for messages: `data/train.tsv, line 12`."""
     return f"{source}, {'row' if source.startswith('hub:') else 'line'} {place}"
 
 
-def _from_hub(source: str, text: tuple[str, ...] | None, label: str | None, skip_unlabelled: bool) -> Table:
+def load_from_hub(source: str) -> Dataset:
+    """The split of a data set that `hub:NAME:SPLIT` or `hub:NAME:CONFIG:SPLIT` names, as `datasets` loads it.
+
+    Raises:
+        BadData: Another spelling, a data set that cannot be loaded, or one without a row.
+    """
     parts = _HUB.fullmatch(source)
     if parts is None:
         raise BadData(
@@ -163,6 +174,11 @@ def _from_hub(source: str, text: tuple[str, ...] | None, label: str | None, skip
         raise BadData(f"Cannot load '{source}' from the Hub: {error}") from error
     if not len(data):
         raise BadData(f"{source} is empty: it has no row of data.")
+    return data
+
+
+def _from_hub(source: str, text: tuple[str, ...] | None, label: str | None, skip_unlabelled: bool) -> Table:
+    data = load_from_hub(source)
     columns = choose_columns(source, data.column_names, text, label)
     feature = data.features[columns.label]
     data = data.select_columns([*columns.text, columns.label])

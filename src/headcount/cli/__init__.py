@@ -1,0 +1,34 @@
+"""The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
+
+import sys
+
+import typer
+
+from headcount.cli.files import apply, demo, export, plan
+from headcount.cli.measuring import bench
+from headcount.cli.pruning import evaluate, heads, prune
+from headcount.cli.translating import distill, shortlist, train_nmt, translate
+from headcount.errors import PruningError
+
+app = typer.Typer(
+    help="Remove attention heads from Transformers: name a budget, pick a method, get a smaller, faster model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (
+    heads, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, demo,
+):  # fmt: skip
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0; 1 for errors of ours, in one line; 2 for wrong usage."""
+    try:
+        app()
+    except PruningError as error:
+        print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"headcount: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,202 @@
+"""What commands have in common: arguments, how their values are read, and what is set up before work begins."""
+
+import json
+import logging
+import os
+from dataclasses import fields, replace
+from typing import Annotated, Any
+
+import typer
+
+from headcount.errors import BadRecipe
+from headcount.printing import say
+
+Model = Annotated[str, typer.Argument(help="A model directory, or a name on the Hub.")]
+Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: torch's own choice.")]
+Fast = Annotated[bool, typer.Option(help="Faster float32 products on the CPU where they stay float32.")]
+Task = Annotated[str, typer.Option(help="classification or translation.")]
+
+_DATA, _TRAINING = "Data", "Training"
+Train = Annotated[
+    str,
+    typer.Option(
+        help="Training data: TSV, CSV, JSON lines (also .gz), or hub:name:config:split; to translate also two text "
+        "files, source,target.",
+        rich_help_panel=_DATA,
+    ),
+]
+Validation = Annotated[str, typer.Option(help="Data to measure on.", rich_help_panel=_DATA)]
+Development = Annotated[
+    str | None,
+    typer.Option(
+        help="Examples held out from training data to score heads on: how many (default: a twentieth, at most 500); to "
+        "translate also data of its own.",
+        rich_help_panel=_DATA,
+    ),
+]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        help="Text column, or two for pairs: premise,hypothesis; source,target. Default: guessed.",
+        rich_help_panel=_DATA,
+    ),
+]
+Label = Annotated[str | None, typer.Option(help="Label column. Default: guessed.", rich_help_panel=_DATA)]
+Labels = Annotated[
+    str | None,
+    typer.Option(help="The data's labels in the order of the model's classes: a,b,c.", rich_help_panel=_DATA),
+]
+Skip = Annotated[bool, typer.Option("--skip-unlabelled", help="Leave out rows without a label.", rich_help_panel=_DATA)]
+Languages = Annotated[
+    str | None, typer.Option(help="Of source and target, where data names them: de,en.", rich_help_panel=_DATA)
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens an example is cut to; longer training pairs are left out of translation. Default: 128.",
+        rich_help_panel=_DATA,
+    ),
+]
+TrainLimit = Annotated[
+    int | None, typer.Option(help="Learn from this many examples, drawn by the seed.", rich_help_panel=_DATA)
+]
+ValidationLimit = Annotated[int | None, typer.Option(help="Measure on the first n examples.", rich_help_panel=_DATA)]
+Vocabulary = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a new translation model: how many pieces (8000), SentencePiece's file, or a model that has it.",
+        rich_help_panel=_DATA,
+    ),
+]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        help="Default: 3; none for a trained model and a pipelined method.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.", rich_help_panel=_TRAINING)]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Examples per step and device. Default: 32.", rich_help_panel=_TRAINING)
+]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(help="Instead: tokens per step and device. Default of translation: 4096.", rich_help_panel=_TRAINING),
+]
+Accumulation = Annotated[int | None, typer.Option(help="Batches per optimiser step.", rich_help_panel=_TRAINING)]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate of the weights. Default: 2e-5; translation 5e-4.", rich_help_panel=_TRAINING),
+]
+Warmup = Annotated[
+    str | None,
+    typer.Option(
+        help="Steps in which the learning rate rises: a share (0.1) or a number (4000).", rich_help_panel=_TRAINING
+    ),
+]
+Decay = Annotated[float | None, typer.Option(help="Weight decay.", rich_help_panel=_TRAINING)]
+Precision = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 (mixed).", rich_help_panel=_TRAINING)]
+Every = Annotated[int | None, typer.Option(help="Steps between checkpoints; 0: none.", rich_help_panel=_TRAINING)]
+Training = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--training",
+        help="Any other field of TrainingSettings: schedule=cosine, smoothing=0.0001, keep_best=true, stop_after=10.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Names between commas."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def pair(text: str | None) -> tuple[str, str] | None:
+    """Two names between commas.
+
+    Raises:
+        BadRecipe: There are more, or fewer.
+    """
+    found = names(text)
+    if found is not None and len(found) != 2:
+        raise BadRecipe(f"Got '{text}'. Give two names, source,target.")
+    return None if found is None else (found[0], found[1])
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The arguments that were given: those that are neither None nor False."""
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def number_or_name(text: str | None) -> int | str | None:
+    """A whole number, or what is not one as it is."""
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def settings_of(option: str, settings: list[str] | None) -> dict[str, Any]:
+    """Values by name, from name=value; a value is JSON, or else text.
+
+    Raises:
+        BadRecipe: One of them is not of that form.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise BadRecipe(f"Cannot read {option} '{setting}'. Write name=value, as in {option} seed=1.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def training_of(task: str, warmup: str | None, others: list[str] | None, **values: Any) -> Any:
+    """The task's training settings, with what was given instead.
+
+    Raises:
+        BadRecipe: There is no such setting, or a value is not allowed.
+    """
+    from headcount.settings import TrainingSettings
+    from headcount.tasks import TASKS
+
+    changes = given(**values) | settings_of("--training", others)
+    if warmup is not None:
+        changes["warmup"] = _share_or_number(warmup)
+    valid = [field.name for field in fields(TrainingSettings)]
+    if unknown := set(changes) - set(valid):
+        raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
+    if "batch_size" in changes and "batch_tokens" not in changes:
+        changes["batch_tokens"] = None
+    default = TASKS[task].training if task in TASKS else TrainingSettings()
+    return replace(default, **changes)
+
+
+def _share_or_number(text: str) -> float | int:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise BadRecipe(f"Got warmup '{text}'. Give a share of the steps (0.1), or how many (4000).") from None
+
+
+def set_up(threads: int | None, fast: bool | None) -> None:
+    """Quiet libraries, threads, and fast products if speed matters; what is switched on is said."""
+    import torch
+    import transformers
+
+    from headcount.measure import fast_matmul
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("headcount").setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if threads is not None:
+        if threads < 1:
+            raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
+        torch.set_num_threads(threads)
+    if fast is not None:
+        mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
+        say(f"matrix products: {mode.why}")

@@ -1,0 +1,86 @@
+"""Commands that turn one directory or file into another; and the demonstration."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headcount.cli.arguments import Json, Model, Threads, set_up
+from headcount.errors import BadRecipe
+from headcount.printing import print_json, print_lines, print_table, say
+
+
+def plan(
+    pruned: Annotated[str, typer.Argument(help="Directory of a pruned model whose weights did not change.")],
+    base: Annotated[str, typer.Option(help="The model its heads were removed from: a directory, or a Hub name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("plan.json"),
+    json_: Json = False,
+) -> None:
+    """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
+    from headcount.plan import extract_plan
+
+    set_up(None, None)
+    if output.exists():
+        raise BadRecipe(f"'{output}' is there already. Name another file, or remove it.")
+    extracted = extract_plan(pruned, base)
+    extracted.save(output)
+    _wrote(output, extracted.subset, {"bytes": output.stat().st_size}, json_)
+
+
+def apply(
+    base: Model,
+    plan: Annotated[Path, typer.Argument(help="The plan that headcount plan wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    json_: Json = False,
+) -> None:
+    """Cut a base model by a plan, and write an ordinary pruned directory."""
+    from headcount.plan import apply_plan
+
+    set_up(None, None)
+    _wrote(output, apply_plan(base, plan, output), {}, json_)
+
+
+def export(
+    model: Model,
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or ctranslate2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Write a model in another runtime's format, and check that it computes the same there."""
+    from headcount.export import export_model
+
+    set_up(threads, None)
+    exported = export_model(model, output, to)
+    if json_:
+        return print_json(exported.to_json())
+    print_table([{"file": name, "MB": f"{size / 1e6:.2f}"} for name, size in exported.files.items()])
+    print_lines(
+        f"{exported.format}: takes {', '.join(exported.inputs)}; gives {', '.join(exported.outputs)}",
+        f"difference from PyTorch: {exported.difference:.1e} of the largest output, over {exported.checked}",
+        *exported.notes,
+    )
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where models go.")] = Path("demo-output"),
+    keep: Annotated[int, typer.Option(help="Heads to keep, of the encoder's 72.")] = 12,
+    json_: Json = False,
+) -> None:
+    """Prune a small pretrained encoder by two methods, offline, in three minutes."""
+    from headcount.demo import LOADING, show_demo
+
+    set_up(None, True)
+    rows = show_demo(output, keep, say)
+    if json_:
+        return print_json(rows)
+    print_table(rows)
+    print_lines(LOADING.format(directory=output / "gradual"))
+
+
+def _wrote(output: Path, subset: Any, more: dict[str, Any], json_: bool) -> None:
+    if json_:
+        data = {"output": str(output), "heads": len(subset.head_map), "kept": len(subset), "text": str(subset), **more}
+        return print_json(data)
+    sizes = "".join(f" ({value:,} {name})" for name, value in more.items())
+    print_lines(f"Wrote {output}{sizes}: {len(subset)} of {len(subset.head_map)} heads; per layer: {subset}.")

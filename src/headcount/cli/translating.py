@@ -1,0 +1,209 @@
+"""Commands of translation: train, translate, distil."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headcount.cli import arguments as of
+from headcount.cli.arguments import Json, Model, set_up
+from headcount.cli.pruning import show
+from headcount.printing import print_json, print_lines, say
+
+Shape = Annotated[
+    str,
+    typer.Argument(
+        help="transformer-base, transformer-big, iwslt_de_en or tiny-student, with changes: "
+        "tiny-student,encoder_layers=4; or the directory of a model to go on with."
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")]
+Beam = Annotated[int, typer.Option(help="Hypotheses that are kept of each sentence; 1 is greedy search.")]
+
+
+def train_nmt(
+    shape: Shape,
+    output: Output,
+    train: of.Train,
+    validation: of.Validation,
+    development: of.Development = None,
+    text: of.Text = None,
+    languages: of.Languages = None,
+    vocabulary: of.Vocabulary = None,
+    max_length: of.MaxLength = None,
+    train_limit: of.TrainLimit = None,
+    epochs: of.Epochs = None,
+    steps: of.Steps = None,
+    batch_tokens: of.BatchTokens = None,
+    gradient_accumulation: of.Accumulation = None,
+    lr: of.Rate = None,
+    warmup: of.Warmup = None,
+    precision: of.Precision = None,
+    checkpoint_every: of.Every = None,
+    training: of.Training = None,
+    seed: of.Seed = 0,
+    threads: of.Threads = None,
+    fast_matmul: of.Fast = True,
+    json_: Json = False,
+) -> None:
+    """Train a translation model, and write a directory that from_pretrained loads."""
+    from headcount.recipe import Recipe
+    from headcount.run import run_recipe
+
+    recipe = Recipe(
+        model=_new(shape),
+        method="unpruned",
+        keep=None,
+        task="translation",
+        data={"train": train, "validation": validation}
+        | of.given(
+            development=of.number_or_name(development),
+            columns=of.pair(text),
+            languages=of.pair(languages),
+            vocabulary=of.number_or_name(vocabulary),
+            max_length=max_length,
+            train_limit=train_limit,
+        ),
+        training=of.training_of(
+            "translation",
+            warmup,
+            training,
+            epochs=epochs,
+            steps=steps,
+            batch_tokens=batch_tokens,
+            gradient_accumulation=gradient_accumulation,
+            lr=lr,
+            precision=precision,
+            checkpoint_every=checkpoint_every,
+        ),
+        seed=seed,
+    )
+    set_up(threads, fast_matmul)
+    show(run_recipe(recipe, output, say), output, json_)
+
+
+def translate(
+    model: Model,
+    beam: Beam = 5,
+    normalisation: Annotated[
+        float, typer.Option(help="A hypothesis' log probability is divided by its length to this power.")
+    ] = 1.0,
+    shortlist: Annotated[Path | None, typer.Option(help="The file that headcount shortlist wrote.")] = None,
+    batch_tokens: Annotated[int, typer.Option(help="Source pieces in a batch, padding included.")] = 2048,
+    max_length: Annotated[int, typer.Option(help="The longest source, in pieces.")] = 256,
+    long: Annotated[str, typer.Option(help="What becomes of a longer line: split or truncate.")] = "split",
+    threads: of.Threads = None,
+    fast_matmul: of.Fast = True,
+) -> None:
+    """Translate standard input to standard output, line for line."""
+    from headcount.nmt import LineTranslator, Search, Shortlist
+    from headcount.tasks.translation import load_translator
+
+    set_up(threads, fast_matmul)
+    if hasattr(signal, "SIGPIPE"):  # whoever reads may stop when they have seen enough
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    loaded, tokenizer = load_translator(model)
+    translator = LineTranslator(
+        loaded, tokenizer, Search(beam, normalisation),
+        shortlist=None if shortlist is None else Shortlist.load(shortlist),
+        batch_tokens=batch_tokens, max_length=max_length, long=long,
+    )  # fmt: skip
+    broken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal broken
+        for raw in sys.stdin.buffer:
+            line = raw.decode("utf-8", errors="replace")
+            broken += "�" in line and b"\xef\xbf\xbd" not in raw
+            yield line.rstrip("\r\n")
+
+    for translation in translator.translate(lines()):
+        sys.stdout.buffer.write(translation.encode("utf-8") + b"\n")
+        sys.stdout.buffer.flush()
+    counts = translator.counts | {"not UTF-8, replaced": broken}
+    say(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "lines"))
+
+
+def distill(
+    teacher: Model,
+    output: Output,
+    train: of.Train,
+    validation: of.Validation,
+    student: Annotated[str, typer.Option(help="The student's shape, as for train-nmt.")] = "tiny-student",
+    beam: Beam = 5,
+    best: Annotated[
+        int, typer.Option(help="Of so many translations, take the one with the best sentence BLEU; 1: the likeliest.")
+    ] = 1,
+    development: of.Development = None,
+    text: of.Text = None,
+    languages: of.Languages = None,
+    vocabulary: of.Vocabulary = None,
+    train_limit: of.TrainLimit = None,
+    epochs: of.Epochs = None,
+    steps: of.Steps = None,
+    batch_tokens: of.BatchTokens = None,
+    lr: of.Rate = None,
+    warmup: of.Warmup = None,
+    checkpoint_every: of.Every = None,
+    training: of.Training = None,
+    seed: of.Seed = 0,
+    threads: of.Threads = None,
+    fast_matmul: of.Fast = True,
+    json_: Json = False,
+) -> None:
+    """Train a small student on what a teacher makes of the training data's source side."""
+    from headcount.distil import Distillation, distil
+    from headcount.nmt import Search
+
+    set_up(threads, fast_matmul)
+    record = distil(
+        Distillation(
+            teacher=teacher,
+            student=_new(student),
+            data={"train": train, "validation": validation}
+            | of.given(
+                development=of.number_or_name(development),
+                columns=of.pair(text),
+                languages=of.pair(languages),
+                vocabulary=of.number_or_name(vocabulary),
+                train_limit=train_limit,
+            ),
+            search=Search(beam, best=best),
+            training=of.training_of(
+                "translation", warmup, training,
+                epochs=epochs, steps=steps, batch_tokens=batch_tokens, lr=lr, checkpoint_every=checkpoint_every,
+            ),
+            seed=seed,
+        ),
+        output,
+        say,
+    )  # fmt: skip
+    show(record, output, json_)
+
+
+def shortlist(
+    model: Model,
+    train: of.Train,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    best: Annotated[int, typer.Option(help="Likely target pieces of every source piece.")] = 50,
+    frequent: Annotated[int, typer.Option(help="Frequent target pieces, for every sentence.")] = 50,
+    text: of.Text = None,
+    languages: of.Languages = None,
+    json_: Json = False,
+) -> None:
+    """Learn from training data which target pieces a source piece may become; translate --shortlist is faster."""
+    from headcount.distil import learn_shortlist
+
+    learned = learn_shortlist(model, train, of.pair(languages), of.pair(text), best, frequent)
+    learned.save(output)
+    if json_:
+        return print_json({"output": str(output), "bytes": output.stat().st_size})
+    print_lines(f"Wrote {output} ({output.stat().st_size:,} bytes).")
+
+
+def _new(shape: str) -> str:
+    """A directory as it is; a shape as a new model of it."""
+    return shape if Path(shape).is_dir() or shape.startswith("new:") else f"new:{shape}"

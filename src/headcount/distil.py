@@ -1,0 +1,164 @@
+"""Sequence-level distillation (Kim and Rush 2016): a student learns from what a teacher makes of the source side."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sacrebleu.metrics import BLEU
+
+from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist
+from headcount.recipe import Recipe
+from headcount.records import Record
+from headcount.run import run_recipe
+from headcount.settings import TrainingSettings
+from headcount.tasks.parallel import Pairs, read_pairs
+from headcount.tasks.translation import Translation, load_tokenizer, load_translator
+from headcount.writing import require_empty
+
+EVERY = 256
+"""Lines that the teacher translates before they are written."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What defines a distillation.
+
+    Attributes:
+        teacher: A translation model's directory.
+        student: The student: `new:SHAPE` or a directory. A new one has no dropout and no label smoothing, unless its
+            shape says so.
+        data: The fields of the translation task.
+        search: The teacher's. Of `best` translations, the one with the best sentence BLEU against the reference is
+            taken; with one, no reference is looked at.
+        training: The student's.
+        seed: Of everything random.
+    """
+
+    teacher: str
+    student: str
+    data: Mapping[str, Any]
+    search: Search = field(default_factory=Search)
+    training: TrainingSettings = Translation.training
+    seed: int = 0
+
+
+def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda line: None) -> Record:
+    """Let the teacher translate the training data, train the student on it, write the student with its record.
+
+    What the teacher wrote lies in `OUTPUT.distilled` beside the output; a killed run goes on from there, and from the
+    student's checkpoints.
+
+    Raises:
+        BadRecipe: The output is not empty; or see `run_recipe`.
+        BadData: See `read_pairs`.
+    """
+    output = output.resolve()
+    require_empty(output)
+    task = Translation(**{**plan.data, "seed": plan.seed})
+    model, tokenizer = load_translator(plan.teacher)
+    train, development, _, _ = task.load()
+    directory = output.with_name(output.name + ".distilled")
+    directory.mkdir(parents=True, exist_ok=True)
+    teacher = LineTranslator(model, tokenizer, plan.search)
+    say(f"the teacher translates {len(train)} lines …")
+    files = {
+        "train": _translated(teacher, train, directory, say),
+        "development": _written(development, directory, "development"),
+    }
+    data = {name: value for name, value in plan.data.items() if name not in ("train_limit", "columns")}
+    if isinstance(plan.data.get("development"), str):
+        files.pop("development")
+    elif not len(development):
+        files["development"] = "0"
+    student = plan.student
+    if student.startswith("new:"):
+        data.setdefault("vocabulary", plan.teacher)
+        for name in ("dropout", "label_smoothing"):
+            if f"{name}=" not in student.replace("attention_dropout=", "").replace("activation_dropout=", ""):
+                student += f",{name}=0.0"
+    recipe = Recipe(
+        student, "unpruned", None, {**data, **files}, task="translation", training=plan.training, seed=plan.seed
+    )
+    return run_recipe(recipe, output, say)
+
+
+def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str) -> str:
+    """Of the translations of a line, the one with the best sentence BLEU; of equally good ones the likelier.
+
+    Args:
+        hypotheses: For each part of the line, its translations, best first.
+        tokenizer: The model's.
+        reference: What a human wrote.
+    """
+    bleu = BLEU(effective_order=True)
+    options = [
+        " ".join(tokenizer.decode_lines([part[min(n, len(part) - 1)].ids for part in hypotheses]))
+        for n in range(max(map(len, hypotheses), default=0))
+    ]
+    return max(options, key=lambda text: bleu.sentence_score(text, [reference]).score, default="")
+
+
+def learn_shortlist(
+    model: str,
+    train: str,
+    languages: tuple[str, str] | None = None,
+    columns: tuple[str, str] | None = None,
+    best: int = 50,
+    frequent: int = 50,
+) -> Shortlist:
+    """A shortlist for a model's vocabulary, learned from training data; see `Shortlist.learn` and `read_pairs`."""
+    tokenizer = load_tokenizer(model)
+    pairs, _ = read_pairs(train, languages, columns).without_empty()
+    return Shortlist.learn(
+        tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets), len(tokenizer),
+        best=best, frequent=frequent, always=(tokenizer.eos_token_id, tokenizer.unk_token_id),
+    )  # fmt: skip
+
+
+def _translated(teacher: LineTranslator, pairs: Pairs, directory: Path, say: Callable[[str], None]) -> str:
+    """The two files of a distilled corpus; lines that are there already are not translated again."""
+    source, target, part = (directory / name for name in ("train.source", "train.target", "train.target.part"))
+    _write(source, pairs.sources)
+    if not target.is_file():
+        done = _whole_lines(part)
+        with part.open("a", encoding="utf-8", newline="\n") as file:
+            lines = _choices(teacher, pairs, done)
+            while chunk := list(islice(lines, EVERY)):
+                file.writelines(f"{line}\n" for line in chunk)
+                file.flush()
+                done += len(chunk)
+                say(f"{done} of {len(pairs)} lines")
+        part.replace(target)
+    return f"{source},{target}"
+
+
+def _choices(teacher: LineTranslator, pairs: Pairs, start: int) -> Iterator[str]:
+    rest = pairs.sources[start:]
+    if teacher.search.best == 1:
+        return teacher.translate(rest)
+    found = zip(teacher.hypotheses(rest), pairs.targets[start:], strict=True)
+    return (best_by_bleu(each, teacher.tokenizer, reference).replace("\n", " ") for each, reference in found)
+
+
+def _whole_lines(file: Path) -> int:
+    """How many whole lines a file has; what follows the last of them is cut off."""
+    if not file.is_file():
+        return 0
+    text = file.read_bytes()
+    end = text.rfind(b"\n") + 1
+    with file.open("r+b") as cut:
+        cut.truncate(end)
+    return text[:end].count(b"\n")
+
+
+def _written(pairs: Pairs, directory: Path, name: str) -> str:
+    source, target = directory / f"{name}.source", directory / f"{name}.target"
+    _write(source, pairs.sources)
+    _write(target, pairs.targets)
+    return f"{source},{target}"
+
+
+def _write(file: Path, lines: list[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")

@@ -1,0 +1,27 @@
+"""Translation models of our own. This room knows nothing of pruning."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from headcount.nmt.configuration import PRESETS, TranslatorConfig
+from headcount.nmt.model import Translator
+from headcount.nmt.search import Hypothesis, Search
+from headcount.nmt.shortlist import Shortlist
+from headcount.nmt.translate import LineTranslator
+from headcount.nmt.vocabulary import TranslatorTokenizer, learn_vocabulary
+
+AutoConfig.register(TranslatorConfig.model_type, TranslatorConfig)
+AutoModel.register(TranslatorConfig, Translator)
+AutoModelForSeq2SeqLM.register(TranslatorConfig, Translator)
+AutoTokenizer.register(TranslatorConfig, tokenizer_class=TranslatorTokenizer)
+
+__all__ = [
+    "PRESETS",
+    "Hypothesis",
+    "LineTranslator",
+    "Search",
+    "Shortlist",
+    "Translator",
+    "TranslatorConfig",
+    "TranslatorTokenizer",
+    "learn_vocabulary",
+]

@@ -1,0 +1,137 @@
+"""What a translation model of our own looks like: its configuration, and the shapes that the papers use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from headcount.errors import BadRecipe
+
+DECODERS = ("attention", "ssru")
+NORMS = ("post", "pre")
+EMBEDDINGS = ("all", "decoder", "none")
+ACTIVATIONS = ("relu", "gelu", "silu")
+
+
+class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped here
+    """The shape of an encoder-decoder Transformer (Vaswani et al. 2017), or of one whose decoder is an SSRU.
+
+    Attributes:
+        vocab_size: Pieces of the vocabulary, which both languages share.
+        d_model: Width of the model.
+        encoder_layers: Layers of the encoder.
+        decoder_layers: Layers of the decoder.
+        encoder_heads: Heads of each layer's self-attention: a number, or a list with one for every layer. Zero leaves
+            the bias of the output projection.
+        decoder_heads: Likewise, of the decoder's self-attention; an SSRU has none.
+        cross_heads: Likewise, of the attention from the decoder to the encoder.
+        head_size: Width of a head, whatever the width of the model. None: d_model / encoder_heads.
+        ffn_size: Width of the feed-forward layers.
+        decoder_type: What the decoder looks back with: `attention`, or `ssru` (Kim et al. 2019).
+        tied_decoder_layers: All decoder layers share their weights; each keeps a state of its own.
+        tied_embeddings: What shares a matrix: `all` (source, target, output), `decoder` (target, output) or `none`.
+        norm: Layer normalisation comes `post`, after the residual, or `pre`, before the sublayer.
+        activation: Of the feed-forward layers.
+        dropout: Of embeddings and of every sublayer's output.
+        attention_dropout: Of attention weights.
+        activation_dropout: Inside feed-forward layers.
+        label_smoothing: Share of the target's probability that is spread over the vocabulary; in training only.
+        layer_norm_eps: Added to the variance.
+    """
+
+    __no_type_check__ = True  # transformers makes it a dataclass that is called with more than its fields
+    model_type = "headcount_translator"
+    keys_to_ignore_at_inference = ("past_key_values",)
+
+    vocab_size: int = 32000
+    d_model: int = 512
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_heads: int | list[int] = 8
+    decoder_heads: int | list[int] = 8
+    cross_heads: int | list[int] = 8
+    head_size: int | None = None
+    ffn_size: int = 2048
+    decoder_type: str = "attention"
+    tied_decoder_layers: bool = False
+    tied_embeddings: str = "all"
+    norm: str = "post"
+    activation: str = "relu"
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    label_smoothing: float | int = 0.1
+    layer_norm_eps: float = 1e-6
+    is_encoder_decoder: bool = True
+    tie_word_embeddings: bool = False  # what is shared is one parameter: there is nothing for transformers to tie
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, valid in {
+            "decoder_type": DECODERS, "norm": NORMS, "tied_embeddings": EMBEDDINGS, "activation": ACTIVATIONS,
+        }.items():  # fmt: skip
+            if getattr(self, name) not in valid:
+                raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid: {', '.join(valid)}.")
+        for name, least in {
+            "vocab_size": 4,
+            "d_model": 4,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "ffn_size": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a share, from 0 to below 1.")
+        if self.d_model % 2:
+            raise BadRecipe(f"Got d_model {self.d_model}. Give an even number: half of a position is sines.")
+        if self.head_size is None:
+            heads = self.encoder_heads
+            if not isinstance(heads, int) or heads < 1 or self.d_model % heads:
+                raise BadRecipe(
+                    f"Cannot tell the size of a head from {heads} heads and d_model {self.d_model}. Give head_size."
+                )
+            self.head_size = self.d_model // heads
+        for name, layers in (
+            ("encoder_heads", self.encoder_layers),
+            ("decoder_heads", self.built_decoder_layers),
+            ("cross_heads", self.built_decoder_layers),
+        ):
+            counts = self.heads(name)
+            if len(counts) != layers or any(count < 0 for count in counts):
+                raise BadRecipe(
+                    f"'{name}' is {getattr(self, name)}, for {layers} layers. Give a number, or one a layer."
+                )
+        super().__post_init__(**kwargs)
+
+    @property
+    def built_decoder_layers(self) -> int:
+        """Decoder layers that have weights: one, where all share them."""
+        return 1 if self.tied_decoder_layers else self.decoder_layers
+
+    def heads(self, name: str) -> list[int]:
+        """The heads of every layer that has weights, of `encoder_heads`, `decoder_heads` or `cross_heads`."""
+        given: int | list[int] = getattr(self, name)
+        layers = self.encoder_layers if name == "encoder_heads" else self.built_decoder_layers
+        return [given] * layers if isinstance(given, int) else list(given)
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "transformer-base": {},
+    "transformer-big": {
+        "d_model": 1024, "encoder_heads": 16, "decoder_heads": 16, "cross_heads": 16, "ffn_size": 4096,
+    },
+    "iwslt_de_en": {
+        "encoder_heads": 4, "decoder_heads": 4, "cross_heads": 4, "ffn_size": 1024, "dropout": 0.3,
+        "tied_embeddings": "decoder",
+    },
+    "tiny-student": {
+        "d_model": 256, "head_size": 32, "ffn_size": 1536, "decoder_layers": 2, "decoder_type": "ssru",
+        "tied_decoder_layers": True, "dropout": 0.0, "label_smoothing": 0.0,
+    },
+}  # fmt: skip
+"""Shapes by name: Vaswani et al. 2017; Li et al. 2021 (6+6 layers of 4 heads); Behnke and Heafield 2020, section 4."""

@@ -1,0 +1,217 @@
+"""A translation model of our own, as a model of transformers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_outputs import Seq2SeqLMOutput
+
+from headcount.nmt.attention import NoHeads
+from headcount.nmt.configuration import TranslatorConfig
+from headcount.nmt.decoder import Decoder, LayerState
+from headcount.nmt.encoder import Encoder
+from headcount.nmt.layers import positions
+
+
+class Output(nn.Module):
+    """The output layer: a bias, and a matrix if it is not the embeddings'."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        own = config.tied_embeddings == "none"
+        self.weight = nn.Parameter(torch.empty(config.vocab_size, config.d_model)) if own else None
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+
+@dataclass
+class Decoding:
+    """Where the translation of a batch stands.
+
+    Attributes:
+        memory: What the encoder made of the source, (sentence, token, model).
+        memory_mask: What of it is padding, as the attention implementation wants it. None: nothing.
+        layers: What each decoder layer remembers.
+        places: Positions of the target, (position, model); more are made when they run out.
+        position: Of the next token.
+        weight: The output layer's matrix, (candidate, model).
+        bias: Its bias, (candidate,).
+    """
+
+    memory: Tensor
+    memory_mask: Tensor | None
+    layers: list[LayerState]
+    places: Tensor
+    position: int
+    weight: Tensor
+    bias: Tensor
+
+    def select(self, sentences: Int[Tensor, " kept"], hypotheses: Int[Tensor, "kept beam"]) -> None:
+        """Keep these sentences, and of each these hypotheses, in this order.
+
+        Args:
+            sentences: Numbers of the sentences that stay.
+            hypotheses: For each of them, numbers of the hypotheses, counted within the sentence.
+        """
+        beam = hypotheses.shape[1]
+        flat = (sentences[:, None] * beam + hypotheses).flatten()
+        fewer = len(sentences) < len(self.memory)
+        for layer in self.layers:
+            if isinstance(layer.past, Tensor):
+                layer.past = layer.past.flatten(0, 1).index_select(0, flat).view(-1, beam, layer.past.shape[-1])
+            elif layer.past is not None:
+                layer.past.select(flat)
+        if fewer:
+            self.memory = self.memory.index_select(0, sentences)
+            if self.memory_mask is not None:
+                self.memory_mask = self.memory_mask.index_select(0, sentences)
+            for source in {id(layer.source): layer.source for layer in self.layers}.values():
+                source.select(sentences)
+
+
+class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
+    """An encoder-decoder Transformer, or one with an SSRU decoder, that translates."""
+
+    config_class = TranslatorConfig
+    base_model_prefix = "translator"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: TranslatorConfig) -> None:
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        shared = config.tied_embeddings == "all"
+        self.source_embedding = None if shared else nn.Embedding(config.vocab_size, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder, self.decoder, self.output = Encoder(config), Decoder(config), Output(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Glorot's uniform distribution for matrices; embeddings of length one, on average; no biases."""
+        if isinstance(module, nn.Linear):
+            if module.weight.numel():
+                init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, Output):
+            init.zeros_(module.bias)
+            if module.weight is not None:
+                init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
+        elif isinstance(module, NoHeads):
+            init.zeros_(module.bias)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The source's embeddings."""
+        return self.embedding if self.source_embedding is None else self.source_embedding
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch source"],
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """The logits of every target token, given those before it; with labels, the mean loss of a target token.
+
+        Args:
+            input_ids: The source.
+            attention_mask: 0 where it is padding.
+            decoder_input_ids: The target, from its start token on. None: the labels, shifted.
+            decoder_attention_mask: 0 where the target is padding.
+            labels: The target, to its end token; -100 where it is padding. In training they are smoothed.
+            return_dict: Give a `Seq2SeqLMOutput`, or a tuple.
+
+        Raises:
+            ValueError: There is neither `labels` nor `decoder_input_ids`.
+        """
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("Give labels or decoder_input_ids; to translate, use headcount.nmt.translate.")
+            decoder_input_ids = self.shift_right(labels)
+        memory, memory_mask = self.encode(input_ids, attention_mask)
+        x = self._embed(self.embedding, decoder_input_ids)
+        mask = create_causal_mask(self.config, x, decoder_attention_mask, past_key_values=None)
+        cross_mask = create_bidirectional_mask(self.config, x, memory_mask, encoder_hidden_states=memory)
+        x = self.decoder(x, mask, memory, cross_mask)
+        logits = nn.functional.linear(x, *self._output())
+        loss = None
+        if labels is not None:
+            smoothing = self.config.label_smoothing if self.training else 0.0
+            loss = nn.functional.cross_entropy(
+                logits.float().flatten(0, 1), labels.flatten(), label_smoothing=float(smoothing)
+            )
+        result = Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=memory)
+        return result if return_dict else result.to_tuple()
+
+    def shift_right(self, labels: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:
+        """What the decoder reads to predict the labels: the start token, then all but the last."""
+        shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
+        shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == -100, self.config.pad_token_id)
+        return shifted
+
+    def encode(
+        self, input_ids: Int[Tensor, "batch source"], attention_mask: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch source model"], Bool[Tensor, "batch source"] | None]:
+        """What the encoder makes of the source, and which of its positions are text; None: all are."""
+        x = self._embed(self.get_input_embeddings(), input_ids)
+        text = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        mask = create_bidirectional_mask(self.config, x, text)
+        return self.encoder(x, mask), text
+
+    def start(
+        self,
+        input_ids: Int[Tensor, "sentence source"],
+        attention_mask: Tensor | None = None,
+        beam: int = 1,
+        candidates: Int[Tensor, " candidate"] | None = None,
+    ) -> Decoding:
+        """Read the source; then translate by `step`, from the start token on.
+
+        Args:
+            input_ids: The source.
+            attention_mask: 0 where it is padding.
+            beam: Hypotheses of each sentence.
+            candidates: The pieces that the translation may have. None: all.
+        """
+        memory, text = self.encode(input_ids, attention_mask)
+        queries = memory.new_empty(len(memory), beam, 0)
+        mask = None if text is None else create_bidirectional_mask(
+            self.config, queries, text, encoder_hidden_states=memory
+        )  # fmt: skip
+        weight, bias = self._output()
+        if candidates is not None:
+            weight, bias = weight[candidates], bias[candidates]
+        places = positions(64, self.config.d_model, memory)
+        return Decoding(memory, mask, self.decoder.start(), places, 0, weight, bias)
+
+    def step(
+        self, tokens: Int[Tensor, "sentence beam"], decoding: Decoding
+    ) -> Float[Tensor, "sentence beam candidate"]:
+        """The logits of the next token of every hypothesis, after these."""
+        if decoding.position == len(decoding.places):
+            decoding.places = positions(2 * len(decoding.places), self.config.d_model, decoding.places)
+        x = self.embedding(tokens) * self.config.d_model**0.5 + decoding.places[decoding.position]
+        decoding.position += 1
+        x = self.decoder.step(x, decoding.layers, decoding.memory, decoding.memory_mask)
+        return nn.functional.linear(x, decoding.weight, decoding.bias)
+
+    def _embed(self, embedding: nn.Module, ids: Tensor) -> Tensor:
+        x = embedding(ids) * self.config.d_model**0.5
+        embedded: Tensor = self.dropout(x + positions(ids.shape[1], self.config.d_model, x))
+        return embedded
+
+    def _output(self) -> tuple[Tensor, Tensor]:
+        return (self.embedding.weight if self.output.weight is None else self.output.weight), self.output.bias

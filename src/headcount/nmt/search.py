@@ -1,0 +1,178 @@
+"""Greedy and beam search for the best translation of a batch; finished sentences leave it."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from headcount.errors import BadRecipe
+from headcount.nmt.model import Decoding, Translator
+
+
+@runtime_checkable
+class Candidates(Protocol):
+    """What narrows the output layer for a batch: a shortlist."""
+
+    def candidates(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, " candidate"]:
+        """The pieces that translations of these sentences may have, ascending."""
+        ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """How translations are searched for.
+
+    Attributes:
+        beam: Hypotheses that are kept of each sentence; 1 is greedy search.
+        normalisation: A hypothesis' log probability is divided by its length to this power.
+        best: Translations given of each sentence, at most `beam`.
+        longest: A translation has at most this many pieces for each of its source's, and ten more.
+    """
+
+    beam: int = 5
+    normalisation: float = 1.0
+    best: int = 1
+    longest: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.best <= self.beam:
+            raise BadRecipe(
+                f"Got beam {self.beam} and {self.best} best. Give a beam of 1 or more, and at most as many."
+            )
+        if self.normalisation < 0 or self.longest <= 0:
+            raise BadRecipe(
+                f"Got normalisation {self.normalisation} and longest {self.longest}. Give 0 or more, and more than 0."
+            )
+
+
+@dataclass(frozen=True, order=True)
+class Hypothesis:
+    """A translation.
+
+    Attributes:
+        score: Its log probability, divided by its length as the search says.
+        ids: Its pieces, without start and end.
+    """
+
+    score: float
+    ids: list[int] = field(compare=False)
+
+
+@torch.inference_mode()
+def search(
+    model: Translator,
+    input_ids: Int[Tensor, "sentence source"],
+    attention_mask: Int[Tensor, "sentence source"],
+    settings: Search,
+    shortlist: Candidates | None = None,
+) -> list[list[Hypothesis]]:
+    """The best translations of each sentence, best first.
+
+    Args:
+        model: In evaluation mode.
+        input_ids: The batch, padded.
+        attention_mask: 0 where it is padding.
+        settings: How to search.
+        shortlist: Narrows the output layer to likely pieces. None: all pieces are tried.
+    """
+    config = model.config
+    forbidden = [config.pad_token_id, config.decoder_start_token_id]
+    pieces = None
+    if shortlist is not None:
+        pieces = shortlist.candidates(input_ids)
+        pieces = pieces[~torch.isin(pieces, torch.tensor(forbidden, device=pieces.device))]
+    decoding = model.start(input_ids, attention_mask, settings.beam, pieces)
+    if pieces is None:
+        decoding.bias = decoding.bias.index_fill(0, torch.tensor(forbidden, device=input_ids.device), -torch.inf)
+    limits = (attention_mask.sum(1) * settings.longest).long() + 10
+    if settings.beam == 1:
+        return _greedy(model, decoding, limits, pieces, settings)
+    return _beam(model, decoding, limits, pieces, settings)
+
+
+def _greedy(
+    model: Translator, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
+) -> list[list[Hypothesis]]:
+    end, start = model.config.eos_token_id, model.config.decoder_start_token_id
+    count = len(limits)
+    here = torch.arange(count, device=limits.device)
+    tokens = torch.full((count, 1), start, device=limits.device)
+    found = torch.full((count, int(limits.max())), end, device=limits.device)
+    scores = decoding.memory.new_zeros(count)
+    lengths = limits.clone()
+    for position in range(found.shape[1]):
+        logits = model.step(tokens, decoding)[:, 0]
+        best, at = logits.max(-1)
+        scores[here] += best - logits.logsumexp(-1)
+        token = at if pieces is None else pieces[at]
+        found[here, position] = token
+        done = (token == end) | (position + 1 >= limits[here])
+        if done.any():
+            lengths[here[done]] = position + 1
+            stay = torch.nonzero(~done)[:, 0]
+            if not len(stay):
+                break
+            decoding.select(stay, torch.zeros_like(stay)[:, None])
+            here, token = here[stay], token[stay]
+        tokens = token[:, None]
+    ids = [[token for token in line if token != end] for line in found.tolist()]
+    totals = zip((scores / lengths**settings.normalisation).tolist(), ids, strict=True)
+    return [[Hypothesis(score, line)] for score, line in totals]
+
+
+def _beam(
+    model: Translator, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
+) -> list[list[Hypothesis]]:
+    beam, end, device = settings.beam, model.config.eos_token_id, limits.device
+    count, longest = len(limits), int(limits.max())
+    here = list(range(count))
+    tokens = torch.full((count, beam), model.config.decoder_start_token_id, device=device)
+    found = torch.full((count, beam, longest), end, device=device)
+    scores = decoding.memory.new_full((count, beam), -torch.inf)
+    scores[:, 0] = 0  # all hypotheses are alike before the first piece: one of them counts
+    finished: list[list[Hypothesis]] = [[] for _ in range(count)]
+    for position in range(longest):
+        logits = model.step(tokens, decoding)
+        totals = scores[:, :, None] + logits.log_softmax(-1)
+        best, at = _top(totals.flatten(1), 2 * beam)
+        parent, token = at // logits.shape[-1], at % logits.shape[-1]
+        token = token if pieces is None else pieces[token]
+        over = token == end
+        norm = (position + 1) ** settings.normalisation
+        # Of the best, those that end are finished: no more of them than the beam is wide.
+        for row, rank in torch.nonzero(over[:, :beam] & best[:, :beam].isfinite()).tolist():
+            hypothesis = found[row, parent[row, rank], :position].tolist()
+            finished[here[row]].append(Hypothesis(float(best[row, rank]) / norm, hypothesis))
+        # The others go on: stable sorting leaves them in order, with what ended behind them.
+        going = over.long().argsort(dim=1, stable=True)[:, :beam]
+        parent, token, scores = (x.gather(1, going) for x in (parent, token, best))
+        found = found.gather(1, parent[:, :, None].expand(-1, -1, longest))
+        found[:, :, position] = token
+        stay = []
+        for row, sentence in enumerate(here):
+            if len(finished[sentence]) >= beam:
+                continue
+            if position + 1 >= int(limits[sentence]):
+                finished[sentence] += [
+                    Hypothesis(float(score) / norm, ids.tolist())
+                    for score, ids in zip(scores[row], found[row, :, : position + 1], strict=True)
+                    if score.isfinite()
+                ]
+                continue
+            stay.append(row)
+        if not stay:
+            break
+        rows = torch.tensor(stay, device=device)
+        decoding.select(rows, parent[rows])
+        here = [here[row] for row in stay]
+        tokens, scores, found = token[rows], scores[rows], found[rows]
+    return [sorted(each, reverse=True)[: settings.best] for each in finished]
+
+
+def _top(totals: Float[Tensor, "sentence option"], count: int) -> tuple[Tensor, Tensor]:
+    """The highest totals and where they are, highest first; with few options, fewer of them, and -inf after those."""
+    best, at = totals.topk(min(count, totals.shape[1]), dim=1)
+    missing = count - best.shape[1]
+    return nn.functional.pad(best, (0, missing), value=-torch.inf), nn.functional.pad(at, (0, missing))

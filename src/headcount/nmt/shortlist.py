@@ -1,0 +1,244 @@
+"""A lexical shortlist: which target pieces a batch can need, so that the output layer is computed for those only.
+
+Per source piece its likeliest translations by IBM Model 1, and the most frequent target pieces for all. With t(f|e) the
+probability that source piece e becomes target piece f, and e_0 the NULL piece that stands in every source sentence, one
+iteration of EM is (Brown et al. 1993, eqs. 14 and 17)
+
+    c(f|e) = sum, wherever e meets f, of t(f|e) / (t(f|e_0) + ... + t(f|e_l)),   t(f|e) = c(f|e) / sum of c(.|e)
+
+One direction is enough. Ranking by t(f|e) t(e|f), or training both directions to agree (Liang et al. 2006), finds more
+with the same `best`, but the pieces it adds are rare ones, which batches do not share: their unions grow, and with a
+larger `best` one direction finds as much in unions of that size.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int, Int32, Int64
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from headcount.errors import BadData, BadRecipe
+from headcount.writing import naming_a_full_disk
+
+_MAKE_ONE = "Write one with `headcount shortlist`."
+
+BLOCK = 1 << 20
+"""Cells, a source piece beside a target piece of its sentence, that are looked at at once; it bounds the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """What a source piece may become. It works on the CPU, whose output layer is what takes long.
+
+    Attributes:
+        likely: The likeliest target pieces of each source piece, likeliest first; a row is filled up with the
+            vocabulary's size, and is nothing else for a piece that was never seen.
+        shared: Which pieces are candidates of every batch: the most frequent and those that always are.
+    """
+
+    likely: Int64[Tensor, "vocab best"]
+    shared: Bool[Tensor, " vocab"]
+
+    @classmethod
+    def learn(
+        cls,
+        sources: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        vocabulary: int,
+        best: int = 50,
+        frequent: int = 50,
+        iterations: int = 5,
+        always: Sequence[int] = (),
+    ) -> "Shortlist":
+        """A shortlist learned from pairs of sentences, each a list of pieces; the same whenever the pairs are the same.
+
+        Args:
+            sources: The source sentences.
+            targets: Their translations, in the same order.
+            vocabulary: Pieces that there are, of both languages together.
+            best: Target pieces of a source piece; fewer for one that has met fewer.
+            frequent: How many of the most frequent target pieces every batch gets.
+            iterations: Of EM.
+            always: Further pieces that every batch gets: the end of a sentence, the unknown piece.
+
+        Raises:
+            BadData: The sides are of different length, a piece is not in the vocabulary, or there is nothing to learn.
+            BadRecipe: A number is too small, or one of `always` is not in the vocabulary.
+        """
+        given = {"vocabulary": vocabulary, "best": best, "frequent": frequent, "iterations": iterations}
+        for (name, number), least in zip(given.items(), (1, 0, 0, 1), strict=True):
+            if number < least:
+                raise BadRecipe(f"Got {name} {number}. Give {least} or more.")
+        if outside := [piece for piece in always if not 0 <= piece < vocabulary]:
+            raise BadRecipe(f"Got piece {outside[0]} in always. Give pieces from 0 to {vocabulary - 1}.")
+        if len(sources) != len(targets):
+            raise BadData(f"Got {len(sources)} source and {len(targets)} target sentences. Give pairs.")
+        source, target = _flat(sources, vocabulary, "source"), _flat(targets, vocabulary, "target")
+        if not (source[1] * target[1]).any():
+            raise BadData("No pair of sentences with pieces on both sides: there is nothing to learn a shortlist from.")
+        model = Model1.learn(source, target, vocabulary, iterations)
+        counts = np.bincount(target[0], minlength=vocabulary)
+        most = np.argsort(-counts, kind="stable")[:frequent]
+        shared = np.zeros(vocabulary, dtype=bool)
+        shared[most[counts[most] > 0]] = True
+        shared[list(always)] = True
+        return cls(torch.from_numpy(model.likely(vocabulary, best)), torch.from_numpy(shared))
+
+    def candidates(self, ids: Int[Tensor, "batch token"]) -> Int64[Tensor, " candidate"]:
+        """The pieces that the translations of these sentences may have: ascending, each once, on the device of the ids.
+
+        Padding counts as any piece: where it was in no sentence that was learned from, it adds nothing.
+
+        Raises:
+            BadRecipe: The batch has a piece that is not in the vocabulary of the shortlist.
+        """
+        chosen = torch.cat((self.shared, self.shared.new_zeros(1)))  # the last is what rows are filled up with
+        try:
+            rows = self.likely.index_select(0, ids.cpu().flatten())
+        except IndexError:
+            raise BadRecipe(
+                f"Got pieces from {ids.min()} to {ids.max()}, but the shortlist is for a vocabulary of "
+                f"{len(self.likely)}. Give the one that was learned for this model."
+            ) from None
+        return chosen.index_fill_(0, rows.flatten(), True)[:-1].nonzero().squeeze(1).to(ids.device)
+
+    def save(self, file: Path) -> None:
+        """Write the shortlist to one file, as safetensors; nothing half-written is ever left under its name.
+
+        Raises:
+            PruningError: The disk is full.
+        """
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            with naming_a_full_disk(file):
+                save_file({"likely": self.likely.int(), "shared": self.shared}, aside)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, file: Path) -> "Shortlist":
+        """The shortlist that was saved to a file.
+
+        Raises:
+            BadData: There is no such file, or it holds no shortlist.
+        """
+        try:
+            found = load(file.read_bytes())
+        except (SafetensorError, OSError) as error:
+            raise BadData(f"{file}: cannot be read as a shortlist ({error}). {_MAKE_ONE}") from error
+        likely, shared = (found.get(name, torch.empty(0)) for name in ("likely", "shared"))
+        fits = (likely.dtype, shared.dtype, likely.dim()) == (torch.int32, torch.bool, 2)
+        if not fits or shared.shape != likely.shape[:1] or ((likely < 0) | (likely > len(likely))).any():
+            held = ", ".join(f"{name} ({value.dtype}, {list(value.shape)})" for name, value in sorted(found.items()))
+            raise BadData(f"{file}: no shortlist, or a damaged one. It holds: {held or 'nothing'}. {_MAKE_ONE}")
+        return cls(likely.long(), shared)
+
+
+Sentences = tuple[Int64[np.ndarray, " piece"], Int64[np.ndarray, " sentence"]]
+"""The pieces of all sentences one after the other, and the number of pieces of each sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model1:
+    """IBM Model 1: a probability for every pair of pieces that stand in some pair of sentences together.
+
+    Attributes:
+        source: The source piece of each pair, ascending; NULL is the last, and its number the vocabulary's size.
+        target: The target piece of each pair, ascending within a source piece.
+        probability: t(target|source); of each source piece they sum to 1.
+        log_likelihoods: Of the target sentences given the source sentences and their lengths, before each iteration.
+    """
+
+    source: Int64[np.ndarray, " pair"]
+    target: Int64[np.ndarray, " pair"]
+    probability: Float64[np.ndarray, " pair"]
+    log_likelihoods: tuple[float, ...]
+
+    @classmethod
+    def learn(cls, sources: Sentences, targets: Sentences, vocabulary: int, iterations: int) -> "Model1":
+        """The model after so many iterations of EM, from probabilities that are all equal; 4 bytes of memory a cell."""
+        pieces, lengths = sources
+        null = np.insert(pieces, lengths.cumsum() - lengths, vocabulary), lengths + 1
+        keys, blocks = _pairs(null, targets, vocabulary + 1)
+        source, target = np.divmod(keys, vocabulary + 1)
+        probability = np.full(len(keys), 1 / vocabulary)
+        log_likelihoods = []
+        for _ in range(iterations):
+            counts, log_likelihood = np.zeros(len(keys)), 0.0
+            for pairs, cells, runs in blocks:
+                shares = probability[pairs][cells]
+                totals = np.add.reduceat(shares, runs.cumsum() - runs)  # never 0: a share was 1 / (l + 1) or more
+                log_likelihood += float(np.log(totals / runs).sum())
+                shares /= np.repeat(totals, runs)
+                counts[pairs] += np.bincount(cells, shares, len(pairs))
+            probability = counts / np.bincount(source, counts)[source]
+            log_likelihoods.append(log_likelihood)
+        return cls(source, target, probability, tuple(log_likelihoods))
+
+    def likely(self, vocabulary: int, best: int) -> Int64[np.ndarray, "vocab best"]:
+        """The likeliest target pieces of every source piece, likeliest first; of equally likely ones the lower first.
+
+        Rows are as long as the longest, and `best` at most; short ones are filled up with the vocabulary's size.
+        """
+        order = np.lexsort((-self.probability, self.source))
+        source, target = self.source[order], self.target[order]
+        rank = np.arange(len(source)) - np.searchsorted(source, source)
+        kept = (rank < best) & (source < vocabulary)
+        rows = np.full((vocabulary, int(rank[kept].max(initial=-1)) + 1), vocabulary)
+        rows[source[kept], rank[kept]] = target[kept]
+        return rows
+
+
+Block = tuple[Int32[np.ndarray, " here"], Int32[np.ndarray, " cell"], Int64[np.ndarray, " token"]]
+"""Of some sentences: the numbers of the pairs that are in them; for each cell, target piece by target piece, which of
+those it is; and for each target piece how many cells it has, one for each source piece of its sentence."""
+
+
+def _pairs(sources: Sentences, targets: Sentences, base: int) -> tuple[Int64[np.ndarray, " pair"], list[Block]]:
+    """Every pair of pieces that meet, as source * base + target, ascending; and the corpus in terms of them."""
+    found = []
+    for source, target, runs in _cells(sources, targets):
+        keys, cells = np.unique(source * base + target, return_inverse=True)
+        found.append((keys, cells.astype(np.int32), runs))
+    every = np.unique(np.concatenate([keys for keys, _, _ in found]))
+    return every, [(np.searchsorted(every, keys).astype(np.int32), cells, runs) for keys, cells, runs in found]
+
+
+def _cells(
+    sources: Sentences, targets: Sentences
+) -> Iterator[tuple[Int64[np.ndarray, " cell"], Int64[np.ndarray, " cell"], Int64[np.ndarray, " token"]]]:
+    """Block by block the source piece and the target piece of each cell, and the cells of each target piece."""
+    (source, widths), (target, heights) = sources, targets
+    begins, ends, areas = widths.cumsum() - widths, heights.cumsum(), (widths * heights).cumsum()
+    start = 0
+    while start < len(areas):
+        before = areas[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(areas, before + BLOCK, side="right")))
+        runs = np.repeat(widths[start:stop], heights[start:stop])
+        firsts = np.repeat(begins[start:stop], heights[start:stop]) - (runs.cumsum() - runs)
+        tokens = target[ends[start] - heights[start] : ends[stop - 1]]
+        yield source[np.repeat(firsts, runs) + np.arange(runs.sum())], np.repeat(tokens, runs), runs
+        start = stop
+
+
+def _flat(sentences: Sequence[Sequence[int]], vocabulary: int, side: str) -> Sentences:
+    """The sentences of a side, all pieces of which are in the vocabulary."""
+    lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+    pieces = np.fromiter(chain.from_iterable(sentences), np.int64, int(lengths.sum()))
+    wrong = np.flatnonzero((pieces < 0) | (pieces >= vocabulary))
+    if wrong.size:
+        sentence = int(np.searchsorted(lengths.cumsum(), wrong[0], side="right")) + 1
+        raise BadData(
+            f"Piece {pieces[wrong[0]]} in {side} sentence {sentence} is not in the vocabulary: its pieces are 0 to "
+            f"{vocabulary - 1}. Give the sentences as the model's own tokenizer encodes them."
+        )
+    return pieces, lengths

@@ -1,0 +1,61 @@
+"""The simpler simple recurrent unit: a decoder's look back in time without attention, in constant memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class SSRU(nn.Module):
+    """Kim et al. 2019, section 3, in the place of a decoder's self-attention.
+
+    f_t = sigmoid(W_f x_t + b_f);  c_t = f_t * c_{t-1} + (1 - f_t) * (W x_t);  o_t = relu(c_t);  c_0 = 0.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cell = nn.Linear(width, width, bias=False)
+        self.forget = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        """The output at every token, of that token and those before it."""
+        forget = torch.sigmoid(self.forget(x))
+        states: Tensor = _recurrence(forget, (1 - forget) * self.cell(x))
+        return torch.relu(states)
+
+    def step(self, x: Float[Tensor, "... width"], state: Float[Tensor, "... width"] | None) -> tuple[Tensor, Tensor]:
+        """The output at the next token, and the state after it; None is the state before the first."""
+        forget = torch.sigmoid(self.forget(x))
+        new = self.cell(x)
+        state = torch.lerp(new, torch.zeros_like(new) if state is None else state, forget)
+        return torch.relu(state), state
+
+
+class _Recurrence(torch.autograd.Function):
+    """c_t = f_t * c_{t-1} + z_t along the second axis. One node in the graph, however many tokens there are."""
+
+    @staticmethod
+    def forward(ctx: Any, forget: Tensor, added: Tensor) -> Tensor:
+        states = torch.empty_like(added)
+        state = torch.zeros_like(added[:, 0])
+        for t in range(added.shape[1]):
+            state = torch.addcmul(added[:, t], forget[:, t], state, out=states[:, t])
+        ctx.save_for_backward(forget, states)
+        return states
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        forget, states = ctx.saved_tensors
+        to_added = torch.empty_like(states)
+        later = torch.zeros_like(states[:, 0])
+        for t in reversed(range(states.shape[1])):
+            to_added[:, t] = gradients[0][:, t] + later
+            later = forget[:, t] * to_added[:, t]
+        to_forget = torch.zeros_like(forget)
+        to_forget[:, 1:] = to_added[:, 1:] * states[:, :-1]
+        return to_forget, to_added
+
+
+_recurrence: Callable[[Tensor, Tensor], Tensor] = _Recurrence.apply

@@ -1,0 +1,77 @@
+"""The vocabulary of a translation model: pieces of words, learned by SentencePiece, shared by both languages."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
+
+from headcount.errors import BadData, BadRecipe
+
+PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
+"""The first four pieces of every vocabulary, with the ids 0 to 3."""
+
+
+class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transformers is untyped here
+    """Sentences to ids and back, as a tokenizer of transformers; every sentence ends in `</s>`.
+
+    What looks like a special piece in a text is text.
+    """
+
+    vocab_files_names = {"vocab_file": "vocabulary.model"}  # noqa: RUF012 as transformers wants it
+    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+
+    def __init__(self, vocab_file: str, **kwargs: Any) -> None:
+        tokens = {"pad_token": PAD, "bos_token": START, "eos_token": END, "unk_token": UNKNOWN}
+        super().__init__(vocab_file=vocab_file, **{**tokens, "split_special_tokens": True, **kwargs})
+
+    def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: Any = None) -> list[int]:
+        """A sentence with its end. Pairs are no input of a translation model."""
+        return [*token_ids_0, self.eos_token_id]
+
+    def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of each line, with the end's."""
+        ids: list[list[int]] = self.sp_model.encode(list(lines), out_type=int, add_eos=True)
+        return ids
+
+    def starts_word(self, piece: int) -> bool:
+        """Whether a word begins with this piece."""
+        return bool(self.sp_model.id_to_piece(piece).startswith("▁"))
+
+    def decode_lines(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each sequence of ids, without special pieces."""
+        return [self.sp_model.decode([i for i in line if i > 2]) for line in ids]
+
+
+def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: float = 1.0) -> TranslatorTokenizer:
+    """A vocabulary of this many pieces (Kudo 2018: a unigram language model), written to the file.
+
+    Args:
+        lines: Sentences of both languages.
+        size: Pieces, the four special ones among them.
+        file: Where it is kept, as SentencePiece's own model.
+        coverage: Share of the characters that have a piece of their own; less than 1 for Chinese or Japanese.
+
+    Raises:
+        BadData: There is no text, or too little for so many pieces.
+        BadRecipe: The size is too small.
+    """
+    if size < 16:
+        raise BadRecipe(f"Got a vocabulary of {size} pieces. Give 16 or more; 8000 is usual for small data.")
+    buffer = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=buffer, vocab_size=size, character_coverage=coverage,
+            pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece=PAD, bos_piece=START, eos_piece=END, unk_piece=UNKNOWN,
+            max_sentence_length=16384, input_sentence_size=2_000_000, shuffle_input_sentence=True, num_threads=1,
+            minloglevel=2,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise BadData(f"SentencePiece cannot make {size} pieces of this text: {str(error).strip()}") from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".tmp")
+    aside.write_bytes(buffer.getvalue())
+    aside.replace(file)
+    return TranslatorTokenizer(str(file))

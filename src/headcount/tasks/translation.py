@@ -1,0 +1,348 @@
+"""Translation: data, model and metric."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset
+from sacrebleu.metrics import BLEU, CHRF
+from torch import nn
+from transformers import AutoTokenizer
+
+from headcount.checkpoint import load
+from headcount.errors import BadData, BadRecipe, UnsupportedModel
+from headcount.nmt import (
+    PRESETS,
+    LineTranslator,
+    Search,
+    Translator,
+    TranslatorConfig,
+    TranslatorTokenizer,
+    learn_vocabulary,
+)
+from headcount.settings import TrainingSettings
+from headcount.tasks.parallel import Pairs, read_pairs
+from headcount.tasks.prepared import Prepared
+
+NEW = "new:"
+"""A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
+
+
+@dataclass(frozen=True)
+class TranslationCollator:
+    """Makes a batch of tokenised pairs, padded to the longest; only what the model reads is in it."""
+
+    tokenizer: Any
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """The batch, as the model's keyword arguments; labels are padded with -100."""
+        ids = _padded([row["input_ids"] for row in examples], self.tokenizer.pad_token_id)
+        lengths = torch.tensor([[len(row["input_ids"])] for row in examples])
+        mask = (torch.arange(ids.shape[1]) < lengths).long()
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": _padded([row["labels"] for row in examples], -100),
+        }
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The task of translating sentences.
+
+    Attributes:
+        train: Training pairs: two text files (`train.de,train.en`, source first), a table, a data set of the Hub, or a
+            test set of sacreBLEU; see `read_pairs`.
+        validation: Pairs to measure on, likewise. Nothing is left out of them.
+        development: Pairs to score heads on and to follow trainings by: likewise, or how many to hold out from the
+            training pairs. None: a twentieth of these, at most 500.
+        languages: Of source and target, as in `("de", "en")`, where files name them.
+        columns: The columns of source and target, in a table.
+        vocabulary: Pieces of a new model's vocabulary, or a vocabulary that is there: SentencePiece's file, or a
+            model's directory.
+        coverage: Share of the characters that have a piece of their own, in a new vocabulary.
+        max_length: Training pairs with more pieces on one side are left out, and counted.
+        train_limit: Learn from this many pairs only: the first after a shuffle by `seed`. None: all.
+        validation_limit: Measure on this many pairs only: the first. None: all.
+        beam: Of the search, when it is measured; trainings are followed by greedy search.
+        bleu_tokenize: How sacreBLEU splits into words: 13a, or zh, ja-mecab, ko-mecab, char and so on.
+        seed: Of that shuffle, and of a new model's weights.
+    """
+
+    followed: ClassVar[int] = 500
+    """Development pairs that a training is followed by, at every look."""
+    training: ClassVar[TrainingSettings] = TrainingSettings(
+        batch_tokens=4096, lr=5e-4, schedule="inverse_sqrt", warmup=4000, adam_beta2=0.98
+    )
+    """How a translation model is trained if nothing else is said (Li et al. 2021, as for IWSLT)."""
+    train: str
+    validation: str
+    development: int | str | None = None
+    languages: tuple[str, str] | None = None
+    columns: tuple[str, str] | None = None
+    vocabulary: int | str = 8000
+    coverage: float = 1.0
+    max_length: int = 128
+    train_limit: int | None = None
+    validation_limit: int | None = None
+    beam: int = 5
+    bleu_tokenize: str = "13a"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "max_length": 4, "train_limit": 1, "validation_limit": 1, "seed": 0, "beam": 1, "development": 0,
+        }.items():  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, int) and value < least:
+                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        if not 0 < self.coverage <= 1:
+            raise BadRecipe(f"Got coverage {self.coverage}. Give a share of the characters, above 0, at most 1.")
+        if self.bleu_tokenize not in BLEU.TOKENIZERS:
+            raise BadRecipe(f"Unknown bleu_tokenize '{self.bleu_tokenize}'. Valid: {', '.join(BLEU.TOKENIZERS)}.")
+
+    def prepare(self, source: str, directory: Path | None = None) -> Prepared:
+        """Model and data, as the model reads them.
+
+        Args:
+            source: A model's directory or its name on the Hub; or a new one, `new:PRESET` or `new:PRESET,FIELD=VALUE`.
+            directory: Where a new vocabulary is kept; the next call finds it there.
+
+        Raises:
+            BadData: See `read_pairs`; or there is too little of it.
+            BadRecipe: There is no such model, or it does not translate.
+        """
+        train, development, validation, empty = self.load()
+        trained = not source.startswith(NEW)
+        if trained:
+            tokenizer, model = load_tokenizer(source), _load(source)
+        else:
+            tokenizer = self._new_tokenizer(train, directory)
+            model = new_model(source, tokenizer, self.seed)
+        learned, followed, measured = (self.tokenize(tokenizer, pairs) for pairs in (train, development, validation))
+        fits = np.asarray(learned["length"]) <= self.max_length
+        if not fits.any():
+            raise BadData(
+                f"Every pair of {self.train} is longer than {self.max_length} pieces. Give a larger max_length."
+            )
+        learned = learned.select(np.flatnonzero(fits).tolist(), keep_in_memory=True)
+        dropped = {"empty": empty, "too_long": int((~fits).sum())}
+        summary = (
+            f"{len(learned)} pairs to learn from ({dropped['empty']} more had an empty side, {dropped['too_long']} "
+            f"were longer than {self.max_length} pieces), {len(followed)} to follow it, {len(measured)} to measure "
+            f"on; {len(tokenizer)} pieces."
+        )
+        collator = TranslationCollator(tokenizer)
+        notes = {"dropped": dropped, "metrics": self.signatures()}
+        return Prepared(model, tokenizer, trained, learned, followed, measured, collator, summary, notes)
+
+    def load(self) -> tuple[Pairs, Pairs, Pairs, int]:
+        """Pairs to learn from, to follow it by and to measure on; how many of the first had an empty side.
+
+        Raises:
+            BadData: See `read_pairs`; or nothing is left to learn from.
+        """
+        validation = self._read(self.validation)
+        if self.validation_limit is not None:
+            validation = validation.take(range(min(self.validation_limit, len(validation))))
+        train, empty = self._read(self.train).without_empty()
+        held_out = self.development
+        if held_out is None:
+            held_out = min(500, len(train) // 20)
+        count = held_out if isinstance(held_out, int) else 0
+        if count >= len(train):
+            raise BadData(
+                f"Cannot hold out {count} of the {len(train)} pairs of {self.train} that have text on both sides."
+            )
+        order = np.random.default_rng(self.seed).permutation(len(train)).tolist()
+        learned = min(len(train) - count, self.train_limit or len(train))
+        if isinstance(held_out, str):
+            development, _ = self._read(held_out).without_empty()
+        else:
+            development = train.take(sorted(order[learned : learned + count]))
+        return train.take(sorted(order[:learned])), development, validation, empty
+
+    def tokenize(self, tokenizer: Any, pairs: Pairs) -> Dataset:
+        """The pairs as the model reads them: `input_ids`, `labels`, `length` (of the longer side), and their text."""
+        if isinstance(tokenizer, TranslatorTokenizer):
+            sources, targets = tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets)
+        else:
+            encoded = tokenizer(pairs.sources, text_target=pairs.targets) if len(pairs) else {}
+            sources, targets = encoded.get("input_ids", []), encoded.get("labels", [])
+        return Dataset.from_dict(
+            {
+                "input_ids": sources,
+                "labels": targets,
+                "length": [max(len(a), len(b)) for a, b in zip(sources, targets, strict=True)],
+                "source": pairs.sources,
+                "target": pairs.targets,
+            }
+        )
+
+    def evaluate(
+        self, model: nn.Module, dataset: Dataset, collator: TranslationCollator, device: torch.device | str = "cpu"
+    ) -> dict[str, float]:
+        """BLEU and chrF of the translations, in [0, 100], by sacreBLEU; see `signatures`."""
+        return self._scores(model.to(device), dataset, collator, self.beam)
+
+    def follow(self, model: nn.Module, dataset: Dataset, collator: TranslationCollator) -> dict[str, float]:
+        """BLEU and chrF by greedy search, and the mean loss of a target piece."""
+        return {**self._scores(model, dataset, collator, 1), "loss": _loss(model, dataset, collator)}
+
+    def signatures(self) -> dict[str, str]:
+        """SacreBLEU's signatures of the metrics."""
+        found = {}
+        for name, metric in self._metrics().items():
+            metric.corpus_score(["a b c d"], [["a b c d"]])
+            found[name] = str(metric.get_signature())
+        return found
+
+    def _metrics(self) -> dict[str, Any]:
+        return {"bleu": BLEU(tokenize=self.bleu_tokenize), "chrf": CHRF()}
+
+    def _scores(self, model: nn.Module, dataset: Dataset, collator: TranslationCollator, beam: int) -> dict[str, float]:
+        found = list(translations(model, collator.tokenizer, dataset["source"], beam))
+        references = [list(dataset["target"])]
+        return {name: float(metric.corpus_score(found, references).score) for name, metric in self._metrics().items()}
+
+    def _read(self, source: str) -> Pairs:
+        return read_pairs(source, self.languages, self.columns)
+
+    def _new_tokenizer(self, train: Pairs, directory: Path | None) -> Any:
+        if isinstance(self.vocabulary, str):
+            given = Path(self.vocabulary)
+            return TranslatorTokenizer(str(given)) if given.is_file() else load_tokenizer(self.vocabulary)
+        if directory is None:
+            raise BadRecipe("A new model needs a directory to keep its vocabulary in, or a vocabulary that is there.")
+        file = directory / "vocabulary.model"
+        if file.is_file():
+            return TranslatorTokenizer(str(file))
+        return learn_vocabulary([*train.sources, *train.targets], self.vocabulary, file, self.coverage)
+
+
+def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
+    """A model with random weights, of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
+
+    Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
+
+    Raises:
+        BadRecipe: There is no such shape or field, or a value does not fit.
+    """
+    name, *changes = source.removeprefix(NEW).split(",")
+    if name not in PRESETS:
+        raise BadRecipe(f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}{name},d_model=128.")
+    fields: dict[str, Any] = dict(PRESETS[name])
+    valid = [each for each in TranslatorConfig.__annotations__ if each not in ("vocab_size", "is_encoder_decoder")]
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or key not in valid:
+            raise BadRecipe(f"Cannot read '{change}' in '{source}'. Write FIELD=VALUE; fields: {', '.join(valid)}.")
+        fields[key] = _value(value)
+    changed = {change.partition("=")[0] for change in changes}
+    if "d_model" in changed and "head_size" not in changed:
+        fields.pop("head_size", None)  # as wide as the heads fill the model
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Translator(TranslatorConfig(**fields, vocab_size=len(tokenizer)))
+
+
+def _value(text: str) -> Any:
+    if " " in text.strip():
+        text = f"[{', '.join(text.split())}]"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        BadRecipe: There is none at that place.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
+
+
+def load_translator(source: str) -> tuple[Translator, Any]:
+    """A translation model of our own, pruned or not, and its tokenizer.
+
+    Raises:
+        UnsupportedModel: It is another library's.
+        BadRecipe: There is no such model.
+    """
+    model = load(source)
+    if not isinstance(model, Translator):
+        raise UnsupportedModel(
+            f"'{source}' holds a {type(model).__name__}, not a translation model of headcount's (headcount train-nmt "
+            "makes those). transformers' own models translate by their `generate`."
+        )
+    return model, load_tokenizer(source)
+
+
+def _load(source: str) -> Any:
+    model = load(source)
+    if not isinstance(model, Translator) and not (model.config.is_encoder_decoder and model.can_generate()):
+        raise UnsupportedModel(f"{type(model).__name__} does not translate. Give an encoder-decoder that generates.")
+    return model
+
+
+@torch.inference_mode()
+def translations(model: Any, tokenizer: Any, lines: Sequence[str], beam: int) -> Iterator[str]:
+    """The translation of each line, in order: by our own search, or by `generate` of another library's model."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        if isinstance(model, Translator):
+            found = list(LineTranslator(model, tokenizer, Search(beam=beam)).translate(lines))
+        else:
+            found = _generated(model, tokenizer, lines, beam)
+    finally:
+        for module in training:
+            module.training = True
+    yield from found
+
+
+def _generated(model: Any, tokenizer: Any, lines: Sequence[str], beam: int, batch_size: int = 32) -> list[str]:
+    order = sorted(range(len(lines)), key=lambda i: -len(lines[i]))
+    found = [""] * len(lines)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer([lines[i] for i in rows], return_tensors="pt", padding=True, truncation=True).to(model.device)
+        longest = 2 * batch["input_ids"].shape[1] + 10
+        ids = model.generate(**batch, num_beams=beam, max_new_tokens=longest, do_sample=False)
+        for i, text in zip(rows, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
+            found[i] = text
+    return found
+
+
+@torch.inference_mode()
+def _loss(model: Any, dataset: Dataset, collator: TranslationCollator, batch_size: int = 64) -> float:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    total, count = 0.0, 0
+    try:
+        order = np.argsort(dataset["length"], kind="stable").tolist()
+        for start in range(0, len(order), batch_size):
+            batch = collator([dataset[row] for row in order[start : start + batch_size]])
+            pieces = int((batch["labels"] != -100).sum())
+            total += pieces * float(model(**{name: value.to(model.device) for name, value in batch.items()}).loss)
+            count += pieces
+    finally:
+        for module in training:
+            module.training = True
+    return total / max(1, count)
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    out = torch.full((len(rows), max(map(len, rows))), value)
+    for number, row in enumerate(rows):
+        out[number, : len(row)] = torch.tensor(row)
+    return out
