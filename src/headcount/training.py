@@ -90,7 +90,8 @@ class Workbench:
     @cached_property
     def _batches_an_epoch(self) -> int:
         """Batches of tokens in the first epoch; how many there are in others depends on chance, a little."""
-        return len(BatchOrder(self.data["length"], self.settings.batch_tokens or 1, self.seed).epoch(0))
+        tokens, by_length = self.settings.batch_tokens or 1, self.settings.group_by_length
+        return len(BatchOrder(self.data["length"], tokens, self.seed, by_length=by_length).epoch(0))
 
     def train(
         self,

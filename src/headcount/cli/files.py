@@ -65,17 +65,23 @@ def export(
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where models go.")] = Path("demo-output"),
     keep: Annotated[int, typer.Option(help="Heads to keep, of the encoder's 72.")] = 12,
+    keep_translation: Annotated[int, typer.Option(help="Heads to keep, of the translation model's 24.")] = 8,
     json_: Json = False,
 ) -> None:
-    """Prune a small pretrained encoder by two methods, offline, in three minutes."""
-    from headcount.demo import LOADING, show_demo
+    """Prune a small pretrained encoder by two methods, then a translation model; offline, in a few minutes."""
+    from headcount.demo import LOADING, show_demo, show_translation
 
     set_up(None, True)
     rows = show_demo(output, keep, say)
+    if not json_:
+        print_table(rows)
+        print_lines(LOADING.format(directory=output / "gradual"))
+    translating, samples = show_translation(output / "translation", keep_translation, say)
     if json_:
-        return print_json(rows)
-    print_table(rows)
-    print_lines(LOADING.format(directory=output / "gradual"))
+        return print_json({"classification": rows, "translation": translating, "samples": samples})
+    print_table(translating, "English to German")
+    print_table(samples)
+    print_lines(f'Translate yourself: echo "…" | headcount translate {output / "translation" / "gradual"}')
 
 
 def _wrote(output: Path, subset: Any, more: dict[str, Any], json_: bool) -> None:

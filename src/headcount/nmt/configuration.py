@@ -96,6 +96,8 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
                     f"Cannot tell the size of a head from {heads} heads and d_model {self.d_model}. Give head_size."
                 )
             self.head_size = self.d_model // heads
+        if self.head_size < 1:
+            raise BadRecipe(f"Got head_size {self.head_size}. Give 1 or more.")
         for name, layers in (
             ("encoder_heads", self.encoder_layers),
             ("decoder_heads", self.built_decoder_layers),

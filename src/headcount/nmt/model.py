@@ -150,9 +150,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         loss = None
         if labels is not None:
             smoothing = self.config.label_smoothing if self.training else 0.0
-            loss = nn.functional.cross_entropy(
-                logits.float().flatten(0, 1), labels.flatten(), label_smoothing=float(smoothing)
-            )
+            precise = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
+            loss = nn.functional.cross_entropy(precise, labels.flatten(), label_smoothing=float(smoothing))
         result = Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=memory)
         return result if return_dict else result.to_tuple()
 

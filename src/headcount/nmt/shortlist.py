@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int, Int32, Int64
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from headcount.errors import BadData, BadRecipe
@@ -30,7 +30,7 @@ from headcount.writing import naming_a_full_disk
 _MAKE_ONE = "Write one with `headcount shortlist`."
 
 BLOCK = 1 << 20
-"""Cells, a source piece beside a target piece of its sentence, that are looked at at once; it bounds the memory."""
+"""Cells, a source piece beside a target piece of its sentence, that are looked at together; it bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Shortlist:
         aside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             with naming_a_full_disk(file):
-                save_file({"likely": self.likely.int(), "shared": self.shared}, aside)
+                aside.write_bytes(save({"likely": self.likely.int(), "shared": self.shared}))
             aside.replace(file)
         finally:
             aside.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ class Shortlist:
         return cls(likely.long(), shared)
 
 
-Sentences = tuple[Int64[np.ndarray, " piece"], Int64[np.ndarray, " sentence"]]
+Sentences = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " sentence"]]
 """The pieces of all sentences one after the other, and the number of pieces of each sentence."""
 
 

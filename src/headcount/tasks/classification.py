@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 from jaxtyping import Float, Int
-from sklearn.metrics import accuracy_score, f1_score
 from torch import nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
@@ -238,6 +237,8 @@ class Classification:
 
         A label that neither occurs nor is predicted has no F1, and is left out of that average.
         """
+        from sklearn.metrics import accuracy_score, f1_score  # here, for its import takes long
+
         predicted = logits.argmax(axis=-1)
         return {
             "accuracy": float(accuracy_score(labels, predicted)),
