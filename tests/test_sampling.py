@@ -1,14 +1,19 @@
-"""The order of examples: permutations in one stream, any stretch of which can be had; little padding, no curriculum."""
+"""The order of examples: permutations in one stream, any stretch of which can be had; little padding, no curriculum.
+
+One by one, and in batches of so many tokens.
+"""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
-from headcount.sampling import POOL, ExampleOrder
+from headcount.sampling import POOL, Batches, BatchOrder, ExampleOrder, token_batches
 
 moderate = settings(max_examples=40, deadline=None, derandomize=True)
 SIZE = 8
@@ -98,3 +103,106 @@ def test_less_than_a_batch() -> None:
     assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=3)) == [1, 2, 0]
     assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=5)) == [1, 2, 0, 0, 1]
     assert list(ExampleOrder([1, 3, 2], 4, seed=0, count=0)) == []
+
+
+TOKENS = 400
+budgets = st.integers(1, 90)
+
+
+def flat(batches: Sequence[Sequence[int]]) -> list[int]:
+    return [int(example) for batch in batches for example in batch]
+
+
+def padded(batch: Sequence[int], of: Sequence[int]) -> int:
+    """Tokens of a batch, padding included."""
+    return max(of[i] for i in batch) * len(batch)
+
+
+def waste(batches: Sequence[Sequence[int]]) -> float:
+    """Padding as a share of what is not."""
+    return sum(padded(batch, LENGTHS) for batch in batches) / sum(LENGTHS[i] for i in flat(batches)) - 1
+
+
+@moderate
+@given(lengths, budgets, st.integers(0, 999))
+def test_batches_of_tokens_are_filled_in_order(of: list[int], tokens: int, seed: int) -> None:
+    """As long as the next example fits; one that is too long goes alone."""
+    order = np.random.default_rng(seed).permutation(len(of))
+    batches = token_batches(np.asarray(of), order, tokens)
+    assert flat(batches) == order.tolist()
+    for batch, after in itertools.pairwise([*batches, []]):
+        assert len(batch) == 1 or padded(batch, of) <= tokens
+        assert not len(after) or padded([*batch, after[0]], of) > tokens
+
+
+def test_batches_of_tokens_by_hand() -> None:
+    of = np.array([3, 3, 4, 9, 12, 2, 2, 2, 2, 2])
+    found = [batch.tolist() for batch in token_batches(of, np.arange(10), 9)]
+    assert found == [[0, 1], [2], [3], [4], [5, 6, 7, 8], [9]]
+    found = [batch.tolist() for batch in token_batches(of, np.array([4, 9, 0, 8, 1, 7, 3, 6, 5, 2]), 9)]
+    assert found == [[4], [9, 0, 8], [1, 7], [3], [6, 5], [2]]  # three of three are nine
+    assert token_batches(of[:0], np.arange(0), 9) == []
+
+
+@moderate
+@given(lengths, budgets, st.integers(0, 999), st.booleans())
+def test_every_epoch_of_batches_has_every_example_once(of: list[int], tokens: int, seed: int, by_length: bool) -> None:
+    order = BatchOrder(of, tokens, seed, by_length=by_length)
+    for batches in map(order.epoch, range(3)):
+        assert sorted(flat(batches)) == list(range(len(of)))
+        assert all(padded(batch, of) <= tokens or len(batch) == 1 for batch in batches)
+
+
+@moderate
+@given(lengths, budgets, st.integers(0, 60), st.integers(0, 60), st.booleans())
+def test_any_stretch_of_batches_is_that_of_the_stream(
+    of: list[int], tokens: int, skip: int, count: int, by_length: bool
+) -> None:
+    """Shorter or longer than an epoch, empty, begun in the middle of one; the stream is epoch after epoch."""
+    stretch = BatchOrder(of, tokens, 5, count, skip, by_length)
+    epochs = (stretch.epoch(number) for number in itertools.count())
+    stream = (tuple(batch.tolist()) for batches in epochs for batch in batches)
+    assert list(stretch) == list(itertools.islice(stream, skip, skip + count)) == list(stretch)
+    assert len(stretch) == count
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_the_seed_and_the_epoch_make_the_batches(by_length: bool) -> None:
+    def drawn(seed: int, number: int) -> list[list[int]]:
+        return [batch.tolist() for batch in BatchOrder(LENGTHS, TOKENS, seed, by_length=by_length).epoch(number)]
+
+    first = drawn(1, 0)
+    np.random.seed(3)  # NumPy's global state has no say
+    assert drawn(1, 0) == first
+    others = [drawn(seed, number) for seed, number in [(1, 1), (2, 0), (0, 1), (0, 0)]]
+    for one, other in itertools.combinations([first, *others], 2):
+        # Neither the order of the batches nor who shares one: hardly a batch is in both.
+        assert len({frozenset(batch) for batch in one} & {frozenset(batch) for batch in other}) < 0.1 * len(one)
+
+
+def test_random_batches_look_at_lengths_for_their_size_only() -> None:
+    one, other = (flat(BatchOrder(of, TOKENS, 1, by_length=False).epoch(0)) for of in (LENGTHS, [1] * len(LENGTHS)))
+    assert one == other and flat(BatchOrder(LENGTHS, TOKENS, 1).epoch(0)) != one
+
+
+def test_grouped_batches_have_little_padding() -> None:
+    grouped, random = (BatchOrder(LENGTHS, TOKENS, 1, by_length=by_length) for by_length in (True, False))
+    for number in range(3):
+        assert waste(grouped.epoch(number)) < 0.1 * waste(random.epoch(number))
+        assert len(grouped.epoch(number)) < 0.8 * len(random.epoch(number))  # what is not padding has the room
+
+
+def test_batches_of_tokens_come_in_no_order_of_length() -> None:
+    longest = [max(LENGTHS[i] for i in batch) for batch in BatchOrder(LENGTHS, TOKENS, 1).epoch(0)]
+    rises = sum(a < b for a, b in itertools.pairwise(longest))
+    assert 0.4 < rises / len(longest) < 0.6
+    assert abs(np.mean(longest[: len(longest) // 2]) - np.mean(longest[len(longest) // 2 :])) < 20
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_a_loader_gives_batches_of_rows(by_length: bool) -> None:
+    data = Dataset.from_dict({"text": [f"row {i}" for i in range(30)], "ids": [[i] * (i % 7) for i in range(30)]})
+    batches, order = Batches(data), BatchOrder([1 + i % 7 for i in range(30)], 12, 0, 25, 3, by_length)
+    loader = DataLoader(batches, batch_size=1, sampler=order, collate_fn=lambda found: found[0])
+    assert list(loader) == [[data[i] for i in batch] for batch in order] and len(loader) == 25
+    assert batches[(7, 3, 7)] == [data[7], data[3], data[7]] and batches[()] == [] and len(batches) == 30

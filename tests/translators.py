@@ -41,8 +41,8 @@ def translator(seed: int = 0, attention: str = "sdpa", std: float = 0.4, **chang
         torch.manual_seed(seed)
         config = TranslatorConfig(**{**SHAPE, **changes})
         model: Translator = Translator._from_config(config, attn_implementation=attention)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=std)
+        for name, parameter in model.named_parameters():
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("norm.weight")), std=std)
     return model.double().eval()
 
 

@@ -54,7 +54,7 @@ class Decoding:
         """Keep these sentences, and of each these hypotheses, in this order.
 
         Args:
-            sentences: Numbers of the sentences that stay.
+            sentences: Numbers of the sentences that stay, ascending.
             hypotheses: For each of them, numbers of the hypotheses, counted within the sentence.
         """
         beam = hypotheses.shape[1]

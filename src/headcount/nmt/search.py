@@ -100,10 +100,10 @@ def _greedy(
     here = torch.arange(count, device=limits.device)
     tokens = torch.full((count, 1), start, device=limits.device)
     found = torch.full((count, int(limits.max())), end, device=limits.device)
-    scores = decoding.memory.new_zeros(count)
+    scores = torch.zeros(count, dtype=_precision(decoding), device=limits.device)
     lengths = limits.clone()
     for position in range(found.shape[1]):
-        logits = model.step(tokens, decoding)[:, 0]
+        logits = model.step(tokens, decoding)[:, 0].to(scores.dtype)
         best, at = logits.max(-1)
         scores[here] += best - logits.logsumexp(-1)
         token = at if pieces is None else pieces[at]
@@ -118,8 +118,8 @@ def _greedy(
             here, token = here[stay], token[stay]
         tokens = token[:, None]
     ids = [[token for token in line if token != end] for line in found.tolist()]
-    totals = zip((scores / lengths**settings.normalisation).tolist(), ids, strict=True)
-    return [[Hypothesis(score, line)] for score, line in totals]
+    totals = zip(scores.tolist(), lengths.tolist(), ids, strict=True)
+    return [[Hypothesis(score / length**settings.normalisation, line)] for score, length, line in totals]
 
 
 def _beam(
@@ -130,11 +130,11 @@ def _beam(
     here = list(range(count))
     tokens = torch.full((count, beam), model.config.decoder_start_token_id, device=device)
     found = torch.full((count, beam, longest), end, device=device)
-    scores = decoding.memory.new_full((count, beam), -torch.inf)
+    scores = torch.full((count, beam), -torch.inf, dtype=_precision(decoding), device=device)
     scores[:, 0] = 0  # all hypotheses are alike before the first piece: one of them counts
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     for position in range(longest):
-        logits = model.step(tokens, decoding)
+        logits = model.step(tokens, decoding).to(scores.dtype)
         totals = scores[:, :, None] + logits.log_softmax(-1)
         best, at = _top(totals.flatten(1), 2 * beam)
         parent, token = at // logits.shape[-1], at % logits.shape[-1]
@@ -145,7 +145,8 @@ def _beam(
         for row, rank in torch.nonzero(over[:, :beam] & best[:, :beam].isfinite()).tolist():
             hypothesis = found[row, parent[row, rank], :position].tolist()
             finished[here[row]].append(Hypothesis(float(best[row, rank]) / norm, hypothesis))
-        # The others go on: stable sorting leaves them in order, with what ended behind them.
+        # The others go on: stable sorting leaves them in order, with what ended behind them, out of the running.
+        best = best.masked_fill(over, -torch.inf)
         going = over.long().argsort(dim=1, stable=True)[:, :beam]
         parent, token, scores = (x.gather(1, going) for x in (parent, token, best))
         found = found.gather(1, parent[:, :, None].expand(-1, -1, longest))
@@ -169,6 +170,11 @@ def _beam(
         here = [here[row] for row in stay]
         tokens, scores, found = token[rows], scores[rows], found[rows]
     return [sorted(each, reverse=True)[: settings.best] for each in finished]
+
+
+def _precision(decoding: Decoding) -> torch.dtype:
+    """What log probabilities are added up in: in half precision, long translations would lose their differences."""
+    return torch.promote_types(decoding.memory.dtype, torch.float32)
 
 
 def _top(totals: Float[Tensor, "sentence option"], count: int) -> tuple[Tensor, Tensor]:

@@ -69,10 +69,10 @@ class LineTranslator:
     def _parts(self, line: str) -> list[list[int]]:
         """The pieces of a line, in parts that are not too long."""
         self.counts["lines"] += 1
-        if not line.strip():
+        ids: list[int] = self.tokenizer.encode_lines([line])[0]
+        if not line.strip() or len(ids) < 2:  # or of characters that the vocabulary drops, such as a zero-width space
             self.counts["empty"] += 1
             return []
-        ids: list[int] = self.tokenizer.encode_lines([line])[0]
         if len(ids) <= self.max_length:
             return [ids]
         if self.long == "truncate":

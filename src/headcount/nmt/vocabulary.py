@@ -31,6 +31,11 @@ class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transf
         """A sentence with its end. Pairs are no input of a translation model."""
         return [*token_ids_0, self.eos_token_id]
 
+    def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
+        """Pieces; unknown characters are `<unk>`: as they stand, a row of them that reads `</s>` would be the end."""
+        pieces: list[str] = self.sp_model.id_to_piece(self.sp_model.encode(text, out_type=int))
+        return pieces
+
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line, with the end's."""
         ids: list[list[int]] = self.sp_model.encode(list(lines), out_type=int, add_eos=True)
