@@ -3,11 +3,11 @@
     python benchmarks/translate.py models SOURCE REFERENCE MODEL... [--shortlist FILE]   # real models on real lines
     python benchmarks/translate.py shape                                                 # the tiny student's shape
 
-`models` translates the lines with each model, with the full vocabulary and with the shortlist, and scores them. `shape`
-times random weights, every system on the same source ids and for the same number of target pieces: our student, whole
-and with a quarter of its encoder's heads; CTranslate2 with the same encoder and two layers of its own decoder (it has
-no SSRU), float32 and int8, with and without a vocabulary map; and Marian's `generate`. Rounds are interleaved; ratios
-are medians of ratios within a round, to the first system.
+`models` translates the lines with each model, float32 and int8, with the full vocabulary and with the shortlist, and
+scores them. `shape` times random weights, every system on the same source ids and for the same number of target pieces:
+our student, whole and with a quarter of its encoder's heads; CTranslate2 with the same encoder and two layers of its own
+decoder (it has no SSRU), float32 and int8, with and without a vocabulary map; and Marian's `generate`. Rounds are
+interleaved; ratios are medians of ratios within a round, to the first system.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sacrebleu.metrics import BLEU
 from transformers import MarianConfig, MarianMTModel
 
 from headcount.measure import fast_matmul
-from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig
+from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig, to_int8
 from headcount.nmt.search import search
 from headcount.tasks.parallel import read_pairs
 from headcount.tasks.translation import load_translator
@@ -58,13 +59,13 @@ def models(options: argparse.Namespace) -> None:
     words = sum(len(line.split()) for line in pairs.sources)
     shortlists = {"": None} | ({", shortlist": Shortlist.load(options.shortlist)} if options.shortlist else {})
     systems = {}
-    for directory in options.models:
+    for directory, kind in product(options.models, ("float32", "int8")):
         for end, shortlist in shortlists.items():
-            translator = LineTranslator(
-                *load_translator(directory), Search(beam=options.beam), shortlist, options.batch_tokens
-            )
+            model, tokenizer = load_translator(directory)
+            model = to_int8(model) if kind == "int8" else model
+            translator = LineTranslator(model, tokenizer, Search(options.beam), shortlist, options.batch_tokens)
             score = BLEU().corpus_score(list(translator.translate(pairs.sources)), [pairs.targets]).score
-            name = f"{Path(directory).name}{end} ({score:.1f} BLEU)"
+            name = f"{Path(directory).name} {kind}{end} ({score:.1f} BLEU)"
             systems[name] = lambda translator=translator: len(list(translator.translate(pairs.sources))) and words
     interleaved(systems, options.rounds)
 
@@ -78,18 +79,21 @@ def shape(options: argparse.Namespace) -> None:
     candidates = torch.randperm(vocabulary - 4)[: options.candidates].sort().values + 4
     systems: dict[str, Callable[[], int]] = {}
 
-    def ours(heads: Any, short: bool) -> Callable[[], int]:
+    def ours(heads: Any, short: bool, int8: bool) -> Callable[[], int]:
         config = TranslatorConfig(**{**PRESETS["tiny-student"], "encoder_heads": heads, "vocab_size": vocabulary})
         model = Translator(config).eval()
         with torch.no_grad():
             model.output.bias[config.eos_token_id] = -1e9  # it never ends before the limit
+        model = to_int8(model) if int8 else model
         settings = Search(beam=1, longest=(options.length - 10) / length)
         return lambda: sum(
             len(best[0].ids) for best in search(model, ids, mask, settings, _Fixed(candidates) if short else None)
         )
 
-    for name, heads in {"ours": 8, "ours, a quarter of the encoder's heads": ENCODER_HEADS}.items():
-        systems[name], systems[f"{name}, shortlist"] = ours(heads, False), ours(heads, True)
+    for name, heads in {"ours": 8, "ours (a quarter of the encoder's heads)": ENCODER_HEADS}.items():
+        for kind in ("float32", "int8"):
+            for short in (False, True):
+                systems[f"{name} {kind}{', shortlist' if short else ''}"] = ours(heads, short, kind == "int8")
     marian = MarianMTModel(
         MarianConfig(
             vocab_size=vocabulary + 1,  # the last is padding, which CTranslate2 leaves out

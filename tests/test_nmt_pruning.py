@@ -284,7 +284,7 @@ def test_confidence_by_plain_loops(decoder: str, attention: str) -> None:
             module.register_forward_hook(lambda module, args, out, name=name: seen.setdefault(name, []).append(out[1]))
     with torch.no_grad():
         plain(**BATCH)
-    rounds = 3 if "tied" in decoder else 1
+    rounds = 2 if "tied" in decoder else 1
     expected = []
     for site in head_map(plain).sites:
         real = BATCH["attention_mask"] == 1 if site.kind == "encoder" else BATCH["labels"] != -100

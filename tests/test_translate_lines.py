@@ -76,8 +76,9 @@ def pieces(tokenizer: TranslatorTokenizer, line: str) -> int:
 def test_lines_one_for_one_and_in_order(model: Translator, tokenizer: TranslatorTokenizer) -> None:
     """What each gives alone, between empty lines too."""
     lines = [TEXT[0], "", *TEXT[1:4], " ", TEXT[0]]
-    found = list(LineTranslator(model, tokenizer, Search(2)).translate(lines))
-    alone = [next(LineTranslator(model, tokenizer, Search(2)).translate([line])) for line in lines]
+    how = Search(2, longest=0.2)
+    found = list(LineTranslator(model, tokenizer, how).translate(lines))
+    alone = [next(LineTranslator(model, tokenizer, how).translate([line])) for line in lines]
     assert found == alone and len(set(found)) > 3
 
 
@@ -91,7 +92,7 @@ def test_empty_lines_are_empty(model: Translator, tokenizer: TranslatorTokenizer
 
 
 def test_odd_lines_are_lines(model: Translator, tokenizer: TranslatorTokenizer) -> None:
-    found = list(LineTranslator(model, tokenizer, Search(1)).translate(ODD))
+    found = list(LineTranslator(model, tokenizer, Search(1, longest=0.2)).translate(ODD))
     assert len(found) == len(ODD) and not any("\n" in line for line in found)
 
 
@@ -119,7 +120,7 @@ def test_line_ends_in_a_translation_are_spaces(
 
 
 def test_the_best_of_each_part(model: Translator, tokenizer: TranslatorTokenizer) -> None:
-    translating = LineTranslator(model, tokenizer, Search(3, best=3), max_length=12)
+    translating = LineTranslator(model, tokenizer, Search(3, best=3, longest=0.2), max_length=12)
     lines = [TEXT[0], TEXT[2]]
     found = list(translating.hypotheses(lines))
     assert [[len(best) for best in parts] for parts in found] == [[3], [3, 3]]
@@ -182,10 +183,9 @@ def test_a_line_of_just_the_length_stays_whole(model: Translator, tokenizer: Tra
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_batches_have_no_say(beam: int, model: Translator, tokenizer: TranslatorTokenizer) -> None:
-    lines = [*TEXT, *reversed(TEXT[:5])]
+    how, lines = Search(beam, best=beam, longest=0.2), [*TEXT[:4], TEXT[0], TEXT[6]]
     found = [
-        list(LineTranslator(model, tokenizer, Search(beam), batch_tokens=tokens).hypotheses(lines))
-        for tokens in (1, 60, 4096)
+        list(LineTranslator(model, tokenizer, how, batch_tokens=tokens).hypotheses(lines)) for tokens in (1, 60, 4096)
     ]
     for other in found[1:]:
         for (ours,), (theirs,) in zip(found[0], other, strict=True):

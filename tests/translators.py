@@ -24,9 +24,9 @@ SHAPE: dict[str, Any] = {
 }
 DECODERS: dict[str, dict[str, Any]] = {
     "attention": {},
-    "tied-attention": {"tied_decoder_layers": True, "decoder_layers": 3},
+    "tied-attention": {"tied_decoder_layers": True},
     "ssru": {"decoder_type": "ssru", "norm": "pre"},
-    "tied-ssru": {"decoder_type": "ssru", "tied_decoder_layers": True, "decoder_layers": 3},
+    "tied-ssru": {"decoder_type": "ssru", "tied_decoder_layers": True},
 }
 TEXT = [
     "a dog runs home", "the old dog sleeps", "two dogs run and a cat sleeps", "a cat sees the dog at home",

@@ -3,6 +3,7 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from headcount.nmt.configuration import PRESETS, TranslatorConfig
+from headcount.nmt.int8 import to_int8
 from headcount.nmt.model import Translator
 from headcount.nmt.search import Hypothesis, Search
 from headcount.nmt.shortlist import Shortlist
@@ -24,4 +25,5 @@ __all__ = [
     "TranslatorConfig",
     "TranslatorTokenizer",
     "learn_vocabulary",
+    "to_int8",
 ]

@@ -33,7 +33,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.ffn_size)
+        self.up: nn.Module = nn.Linear(config.d_model, config.ffn_size)
         self.down = nn.Linear(config.ffn_size, config.d_model)
         self.activation = ACT2FN[config.activation]
         self.dropout = nn.Dropout(config.activation_dropout)

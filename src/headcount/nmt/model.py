@@ -1,6 +1,8 @@
 """A translation model of our own, as a model of transformers."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +29,12 @@ class Output(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.vocab_size, config.d_model)) if own else None
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
+    def project(self, weight: Tensor, bias: Tensor, candidates: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """What gives the logits of all pieces, or of the candidates."""
+        if candidates is not None:
+            weight, bias = weight[candidates], bias[candidates]
+        return partial(nn.functional.linear, weight=weight, bias=bias)
+
 
 @dataclass
 class Decoding:
@@ -38,8 +46,7 @@ class Decoding:
         layers: What each decoder layer remembers.
         places: Positions of the target, (position, model); more are made when they run out.
         position: Of the next token.
-        weight: The output layer's matrix, (candidate, model).
-        bias: Its bias, (candidate,).
+        project: The output layer: (..., model) -> (..., candidate).
     """
 
     memory: Tensor
@@ -47,8 +54,7 @@ class Decoding:
     layers: list[LayerState]
     places: Tensor
     position: int
-    weight: Tensor
-    bias: Tensor
+    project: Callable[[Tensor], Tensor]
 
     def select(self, sentences: Int[Tensor, " kept"], hypotheses: Int[Tensor, "kept beam"]) -> None:
         """Keep these sentences, and of each these hypotheses, in this order.
@@ -146,7 +152,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         mask = create_causal_mask(self.config, x, decoder_attention_mask, past_key_values=None)
         cross_mask = create_bidirectional_mask(self.config, x, memory_mask, encoder_hidden_states=memory)
         x = self.decoder(x, mask, memory, cross_mask)
-        logits = nn.functional.linear(x, *self._output())
+        logits = nn.functional.linear(x, self.output_weight(), self.output.bias)
         loss = None
         if labels is not None:
             smoothing = self.config.label_smoothing if self.training else 0.0
@@ -176,6 +182,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         attention_mask: Tensor | None = None,
         beam: int = 1,
         candidates: Int[Tensor, " candidate"] | None = None,
+        forbidden: Sequence[int] = (),
     ) -> Decoding:
         """Read the source; then translate by `step`, from the start token on.
 
@@ -184,17 +191,19 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
             attention_mask: 0 where it is padding.
             beam: Hypotheses of each sentence.
             candidates: The pieces that the translation may have. None: all.
+            forbidden: Pieces that it may not have: their logits are -inf.
         """
         memory, text = self.encode(input_ids, attention_mask)
         queries = memory.new_empty(len(memory), beam, 0)
         mask = None if text is None else create_bidirectional_mask(
             self.config, queries, text, encoder_hidden_states=memory
         )  # fmt: skip
-        weight, bias = self._output()
-        if candidates is not None:
-            weight, bias = weight[candidates], bias[candidates]
+        bias: Tensor = self.output.bias
+        if forbidden:
+            bias = bias.index_fill(0, torch.tensor(forbidden, device=bias.device), -torch.inf)
+        project = self.output.project(self.output_weight(), bias, candidates)
         places = positions(64, self.config.d_model, memory)
-        return Decoding(memory, mask, self.decoder.start(), places, 0, weight, bias)
+        return Decoding(memory, mask, self.decoder.start(), places, 0, project)
 
     def step(
         self, tokens: Int[Tensor, "sentence beam"], decoding: Decoding
@@ -205,12 +214,13 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         x = self.embedding(tokens) * self.config.d_model**0.5 + decoding.places[decoding.position]
         decoding.position += 1
         x = self.decoder.step(x, decoding.layers, decoding.memory, decoding.memory_mask)
-        return nn.functional.linear(x, decoding.weight, decoding.bias)
+        return decoding.project(x)
 
     def _embed(self, embedding: nn.Module, ids: Tensor) -> Tensor:
         x = embedding(ids) * self.config.d_model**0.5
         embedded: Tensor = self.dropout(x + positions(ids.shape[1], self.config.d_model, x))
         return embedded
 
-    def _output(self) -> tuple[Tensor, Tensor]:
-        return (self.embedding.weight if self.output.weight is None else self.output.weight), self.output.bias
+    def output_weight(self) -> Float[Tensor, "piece model"]:
+        """The output layer's matrix: its own, or the embeddings'."""
+        return self.embedding.weight if self.output.weight is None else self.output.weight

@@ -78,14 +78,10 @@ def search(
         shortlist: Narrows the output layer to likely pieces. None: all pieces are tried.
     """
     config = model.config
-    forbidden = [config.pad_token_id, config.decoder_start_token_id]
-    pieces = None
-    if shortlist is not None:
-        pieces = shortlist.candidates(input_ids)
-        pieces = pieces[~torch.isin(pieces, torch.tensor(forbidden, device=pieces.device))]
-    decoding = model.start(input_ids, attention_mask, settings.beam, pieces)
-    if pieces is None:
-        decoding.bias = decoding.bias.index_fill(0, torch.tensor(forbidden, device=input_ids.device), -torch.inf)
+    # Padding and the start are no pieces of a translation.
+    forbidden = (config.pad_token_id, config.decoder_start_token_id)
+    pieces = None if shortlist is None else shortlist.candidates(input_ids)
+    decoding = model.start(input_ids, attention_mask, settings.beam, pieces, forbidden)
     limits = (attention_mask.sum(1) * settings.longest).long() + 10
     if settings.beam == 1:
         return _greedy(model, decoding, limits, pieces, settings)
