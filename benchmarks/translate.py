@@ -4,10 +4,10 @@
     python benchmarks/translate.py shape                                                 # the tiny student's shape
 
 `models` translates the lines with each model, float32 and int8, with the full vocabulary and with the shortlist, and
-scores them. `shape` times random weights, every system on the same source ids and for the same number of target pieces:
-our student, whole and with a quarter of its encoder's heads; CTranslate2 with the same encoder and two layers of its own
-decoder (it has no SSRU), float32 and int8, with and without a vocabulary map; and Marian's `generate`. Rounds are
-interleaved; ratios are medians of ratios within a round, to the first system.
+scores them. `shape` times random weights, every system on the same source ids and for the same number of target
+pieces: our student, whole and with a quarter of its encoder's heads; CTranslate2 with the same encoder and two layers
+of its own decoder (it has no SSRU), float32 and int8, with and without a vocabulary map; and Marian's `generate`.
+Rounds are interleaved; ratios are medians of ratios within a round, to the first system.
 """
 
 import argparse
