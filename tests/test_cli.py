@@ -1,8 +1,6 @@
 """The command line as a process: what it prints, what it writes, and its exit codes."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,7 @@ from typer.testing import CliRunner
 
 from families import tiny
 from headcount import cli
-
-
-def headcount(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does."""
-    command = [str(Path(sys.executable).parent / "headcount"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+from processes import headcount
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The commands of translation, as processes: from two text files to translations on standard output."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +10,10 @@ import pytest
 
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translation import load_translator
+from processes import headcount
 
 SHAPE = "transformer-base,d_model=16,head_size=8,encoder_layers=1,decoder_layers=1,encoder_heads=2,decoder_heads=2," \
     "cross_heads=2,ffn_size=16"  # fmt: skip
-
-
-def headcount(*arguments: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "headcount", *map(str, arguments)], input=stdin, capture_output=True, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def trained(corpus: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         "--vocabulary", "100", "--steps", "4", "--batch-tokens", "400", "--warmup", "2", "--lr", "0.01",
         "--training", "smoothing=0.1", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert set(record["metrics"]) == {"bleu", "chrf"} and record["recipe"]["training"]["adam_beta2"] == 0.98
     assert "|schedule:inverse_sqrt|warmup:2|smoothing:0.1|" in record["signature"]
@@ -47,25 +40,25 @@ def trained(corpus: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_translate_line_for_line(trained: Path) -> None:
     lines = ["Three apples.", "", "The third of March.", "   ", "Tomorrow\tshe\u2028buys </s> it."]
-    stdin = "\n".join(lines).encode() + b"\nbroken \xff\xfe bytes\r\nno end"
+    stdin = "\n".join(lines) + "\nbroken \udcff\udcfe bytes\r\nno end"
     done = headcount("translate", trained, "--beam", "2", stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    out = done.stdout.decode().split("\n")
+    assert done.returncode == 0, done.stderr
+    out = done.stdout.split("\n")
     assert len(out) == 8 and out[-1] == "" and out[1] == "" == out[3]
-    told = done.stderr.decode()
+    told = done.stderr
     assert "7 lines, 2 empty, 1 not UTF-8, replaced" in " ".join(told.split())
-    one_by_one = headcount("translate", trained, "--beam", "2", stdin=b"The third of March.\n")
-    assert one_by_one.stdout.decode().rstrip("\n") == out[2]
+    one_by_one = headcount("translate", trained, "--beam", "2", stdin="The third of March.\n")
+    assert one_by_one.stdout.rstrip("\n") == out[2]
 
 
 @pytest.mark.slow
 def test_long_lines(trained: Path) -> None:
-    stdin = ("four " * 400 + "\nthree\n").encode()
+    stdin = "four " * 400 + "\nthree\n"
     split = headcount("translate", trained, "--beam", "1", "--max-length", "60", stdin=stdin)
     cut = headcount("translate", trained, "--beam", "1", "--max-length", "60", "--long", "truncate", stdin=stdin)
-    assert split.stdout.count(b"\n") == cut.stdout.count(b"\n") == 2
-    assert "1 split" in split.stderr.decode() and "1 truncated" in cut.stderr.decode()
-    assert split.stdout.split(b"\n")[1] == cut.stdout.split(b"\n")[1]
+    assert split.stdout.count("\n") == cut.stdout.count("\n") == 2
+    assert "1 split" in split.stderr and "1 truncated" in cut.stderr
+    assert split.stdout.split("\n")[1] == cut.stdout.split("\n")[1]
 
 
 @pytest.mark.slow
@@ -85,7 +78,7 @@ def test_distil_and_shortlist(trained: Path, corpus: dict[str, str], tmp_path: P
         "--train", corpus["train"], "--validation", corpus["validation"], "--beam", "2", "--best", "2",
         "--steps", "3", "--batch-tokens", "400", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, done.stderr
     record: dict[str, Any] = json.loads(done.stdout)
     assert record["recipe"]["data"]["train"].endswith(
         "train.source," + str(tmp_path / "student.distilled/train.target")
@@ -99,11 +92,11 @@ def test_distil_and_shortlist(trained: Path, corpus: dict[str, str], tmp_path: P
 
     file = tmp_path / "lex.safetensors"
     done = headcount("shortlist", trained, "--train", corpus["train"], "-o", file, "--best", "5", "--frequent", "5")
-    assert done.returncode == 0 and file.is_file(), done.stderr.decode()
-    done = headcount("translate", tmp_path / "student", "--shortlist", file, stdin=b"Three apples.\n")
-    assert done.returncode == 0 and done.stdout.count(b"\n") == 1, done.stderr.decode()
-    done = headcount("translate", trained, "--shortlist", corpus["train"].split(",")[0], stdin=b"x\n")
-    assert done.returncode == 1 and b"Traceback" not in done.stderr and done.stderr.count(b"\n") <= 2
+    assert done.returncode == 0 and file.is_file(), done.stderr
+    done = headcount("translate", tmp_path / "student", "--shortlist", file, stdin="Three apples.\n")
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
+    done = headcount("translate", trained, "--shortlist", corpus["train"].split(",")[0], stdin="x\n")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.count("\n") <= 2
 
 
 @pytest.mark.slow
@@ -112,12 +105,12 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
         "prune", trained, "-o", tmp_path / "small", "--task", "translation", "--train", corpus["train"],
         "--validation", corpus["validation"], "--method", "michel", "--keep", "3", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     done = headcount(
         "evaluate", tmp_path / "small", "--task", "translation", "--validation", corpus["validation"], "--json"
     )
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"] == record["metrics"]
 
 
@@ -137,9 +130,7 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "headcount", *arguments], capture_output=True, timeout=300, cwd=tmp_path, input=b""
-    )
-    last = done.stderr.decode().strip().split("\n")[-1]
+    done = headcount(*arguments, cwd=tmp_path)
+    last = done.stderr.strip().split("\n")[-1]
     assert done.returncode == 1 and says in last and last.startswith("headcount: ")
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from headcount.export import EXPORTERS, Exported, export_model
 from headcount.export.graph import example, share
 from headcount.runtimes import OnnxRuntime, library, open_model
 from headcount.surgery import remove_heads
+from processes import headcount
 
 openvino = library("openvino", "openvino")
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
@@ -252,11 +252,7 @@ def test_the_documents_code_runs(
 @pytest.mark.slow
 def test_the_commands(bert: tuple[Any, Path, Exported], tmp_path: Path) -> None:
     """As a process: what is printed, what is written, and the exports next to the model they come from."""
-    command, directory = str(Path(sys.executable).parent / "headcount"), bert[1]
-
-    def headcount(*arguments: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([command, *map(str, arguments)], capture_output=True, text=True)
-
+    directory = bert[1]
     ran = headcount("export", directory / "model", "--to", "openvino", "-o", tmp_path / "out")
     assert ran.returncode == 0, ran.stderr
     assert "openvino_model.bin" in ran.stdout and "difference from PyTorch: " in ran.stdout

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 import headcount
+import processes
 from families import FAMILIES, tiny
 from headcount import cli
 from headcount.anatomy import head_map, present
@@ -372,8 +371,7 @@ def test_the_commands(base: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_as_processes(base: Path, plan: Path, tmp_path: Path) -> None:
     tiny("bert", seed=1).save_pretrained(tmp_path / "other")
-    command = [str(Path(sys.executable).parent / "headcount"), "apply", str(tmp_path / "other"), str(plan)]
-    ran = subprocess.run([*command, "-o", str(tmp_path / "small")], capture_output=True, text=True)
+    ran = processes.headcount("apply", tmp_path / "other", plan, "-o", tmp_path / "small")
     assert ran.returncode == 1 and len([line for line in ran.stderr.splitlines() if "headcount:" in line]) == 1
     assert "have other weights here" in ran.stderr and not (tmp_path / "small").exists()
 
