@@ -243,4 +243,5 @@ def test_families_try_every_class_and_the_fast_ones_every_row() -> None:
     rows = [id(ANATOMY[type(survey(tiny(family))[0].attention).__name__]) for family in FAST]
     assert {id(row) for row in ANATOMY.values()} == set(rows)
     classes = {type(live.attention).__name__ for family in FAMILIES for live in survey(tiny(family))}
-    assert classes == set(ANATOMY)  # and the others try every class
+    # And the others try every class, but for headcount's own: tests/test_nmt_pruning.py does.
+    assert classes == set(ANATOMY) - {"TranslationAttention"}
