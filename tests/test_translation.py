@@ -18,7 +18,7 @@ from headcount.run import evaluate
 from headcount.tasks import Translation
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translation import TranslationCollator, load_translator, new_model
-from recipes import OPTIONS, PRUNING, some
+from recipes import OPTIONS, PRUNING, slow, some
 
 SHAPE = (
     "new:transformer-base,d_model=16,head_size=4,encoder_layers=2,decoder_layers=1,encoder_heads=2,decoder_heads=2,"
@@ -49,7 +49,7 @@ def recipe(name: str, keep: float | None, data: dict[str, Any], model: str = SHA
     return Recipe(str(model), name, keep, data, task="translation", **settings)
 
 
-@pytest.mark.parametrize("name", some(PRUNING, ("gradual", "michel", "lottery")))
+@pytest.mark.parametrize("name", some(PRUNING, ("gradual",)))
 def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
     record = run_recipe(recipe(name, 3, parallel), tmp_path / "a")
     assert sum(map(len, record.subset.values())) == 3 and len(record.subset) == 4
@@ -72,14 +72,14 @@ def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 8])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in PRUNING])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow) for name in PRUNING])
 def test_no_head_and_all(name: str, keep: int, parallel: dict[str, Any], tmp_path: Path) -> None:
     record = run_recipe(recipe(name, keep, parallel), tmp_path / "a")
     assert sum(map(len, record.subset.values())) == keep
     assert evaluate(str(tmp_path / "a"), recipe(name, keep, parallel).make_task()) == record.metrics
 
 
-@pytest.mark.parametrize("name", some(PRUNING, ("lottery",)))
+@pytest.mark.parametrize("name", some(PRUNING, ()))
 def test_students_lose_encoder_heads_only(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
     record = run_recipe(recipe(name, 1, parallel, STUDENT, sites="encoder"), tmp_path / "a")
     counts = {site: len(heads) for site, heads in record.subset.items()}
@@ -89,6 +89,7 @@ def test_students_lose_encoder_heads_only(name: str, parallel: dict[str, Any], t
     assert model.config.decoder_type == "ssru" and model.config.dropout == 0.0
 
 
+@slow
 def test_pipelined_from_a_trained_model(parallel: dict[str, Any], tmp_path: Path) -> None:
     whole = run_recipe(recipe("unpruned", None, parallel), tmp_path / "whole")
     assert whole.heads == "encoder 2 2 | decoder 2 | cross 2" and (tmp_path / "whole" / "vocabulary.model").is_file()
@@ -99,6 +100,7 @@ def test_pipelined_from_a_trained_model(parallel: dict[str, Any], tmp_path: Path
     assert same[0] == same[1]
 
 
+@slow
 def test_a_vocabulary_that_is_there(parallel: dict[str, Any], tmp_path: Path) -> None:
     run_recipe(recipe("unpruned", None, parallel), tmp_path / "a")
     for given in (tmp_path / "a", tmp_path / "a" / "vocabulary.model"):
@@ -166,6 +168,7 @@ def test_new_models_are_drawn_by_the_seed(parallel: dict[str, Any], tmp_path: Pa
     assert lists.config.heads("encoder_heads") == [2, 0] and str(present(lists)) == "encoder 2 | cross 2"
 
 
+@slow
 def test_models_of_other_libraries(parallel: dict[str, Any], tmp_path: Path) -> None:
     """Marian's model with our vocabulary: trained, followed, pruned, translated by its own `generate`."""
     tokenizer = Translation(**parallel).prepare(SHAPE, tmp_path).tokenizer
@@ -229,6 +232,7 @@ def test_too_little_data(parallel: dict[str, Any], tmp_path: Path) -> None:
         Translation(**parallel).prepare(SHAPE)
 
 
+@slow
 def test_another_recipe_gets_a_vocabulary_of_its_own(parallel: dict[str, Any], tmp_path: Path) -> None:
     """A run that was refused leaves nothing that the next would take up."""
     with pytest.raises(BadRecipe, match="Cannot keep 9"):
