@@ -38,6 +38,7 @@ def trained(corpus: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     return output
 
 
+@pytest.mark.slow
 def test_translate_line_for_line(trained: Path) -> None:
     lines = ["Three apples.", "", "The third of March.", "   ", "Tomorrow\tshe\u2028buys </s> it."]
     stdin = "\n".join(lines) + "\nbroken \udcff\udcfe bytes\r\nno end"
