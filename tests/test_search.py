@@ -276,12 +276,13 @@ def test_candidates_are_all_there_is(beam: int, pieces: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-def test_nothing_but_the_end(beam: int) -> None:
-    """Then there is one translation, the empty one, which is certain."""
+@pytest.mark.parametrize("pieces", [(END,), (PAD, START, END)])
+def test_nothing_but_the_end(beam: int, pieces: tuple[int, ...]) -> None:
+    """Then there is one translation, the empty one, which is certain; nothing goes on after the end."""
     found = search(
-        model_for(), **sources((3, 2), most=9), settings=Search(beam, best=beam), shortlist=Shortlisted(0, 1, 2)
+        model_for(), **sources((3, 2), most=9), settings=Search(beam, best=beam), shortlist=Shortlisted(*pieces)
     )
-    assert found == [[Hypothesis(0.0, [])], [Hypothesis(0.0, [])]] and [best.ids for (best,) in found] == [[], []]
+    assert [[(best.score, best.ids) for best in hypotheses] for hypotheses in found] == [[(0.0, [])], [(0.0, [])]]
 
 
 def test_one_hypothesis_by_hand() -> None:

@@ -204,16 +204,16 @@ def test_lines_of_like_length_share_a_batch(model: Translator, tokenizer: Transl
 
 
 def test_it_reads_a_pool_ahead_and_no_more(model: Translator, tokenizer: TranslatorTokenizer, echo: Echo) -> None:
-    """Of an endless text too: lines that were read and are not out yet have so many pieces, and one line more."""
+    """Lines that were read and are not out yet have so many pieces, and one line more, however many are to come."""
     read: list[int] = []
 
-    def endless() -> Iterator[str]:
-        for line in itertools.cycle(TEXT):
+    def reading() -> Iterator[str]:
+        for line in TEXT * 200:
             read.append(pieces(tokenizer, line))
             yield line
 
     most, longest = room.POOL * 4, max(pieces(tokenizer, line) for line in TEXT)
-    out = LineTranslator(model, tokenizer, batch_tokens=4).translate(endless())
+    out = LineTranslator(model, tokenizer, batch_tokens=4).translate(reading())
     for count in range(100):
         assert next(out) == TEXT[count % len(TEXT)]
         assert sum(read[count:]) <= most + longest
@@ -221,8 +221,8 @@ def test_it_reads_a_pool_ahead_and_no_more(model: Translator, tokenizer: Transla
 
 
 def test_empty_lines_count_as_read(model: Translator, tokenizer: TranslatorTokenizer) -> None:
-    """An endless text of them comes out as it goes in."""
-    numbers = itertools.count()
+    """A text of nothing else comes out as it goes in."""
+    numbers = iter(range(5000))
     out = LineTranslator(model, tokenizer, batch_tokens=2).translate("" for _ in numbers)
     assert [next(out) for _ in range(500)] == [""] * 500
     assert next(numbers) <= 500 + room.POOL * 2
