@@ -11,6 +11,8 @@ from headcount.errors import (
     BadData,
     BadRecipe,
     CorruptCheckpoint,
+    CorruptRecord,
+    DiskFull,
     ExportFailed,
     PruningError,
     SurgeryFailed,
@@ -25,7 +27,7 @@ from headcount.measure import compare, fast_matmul
 from headcount.methods import METHODS
 from headcount.plan import Plan
 from headcount.recipe import Recipe
-from headcount.records import Record
+from headcount.records import Record, read_records
 from headcount.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
 from headcount.run import run_recipe
 from headcount.runtimes import open_model
@@ -40,6 +42,8 @@ __all__ = [
     "Budget",
     "Confidence",
     "CorruptCheckpoint",
+    "CorruptRecord",
+    "DiskFull",
     "ExportFailed",
     "Exported",
     "Fading",
@@ -73,6 +77,7 @@ __all__ = [
     "masked",
     "open_model",
     "present",
+    "read_records",
     "remove_heads",
     "run_recipe",
 ]

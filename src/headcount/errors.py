@@ -21,6 +21,14 @@ class CorruptCheckpoint(PruningError):
     """A saved model whose recorded structure is damaged or contradicts its weights."""
 
 
+class CorruptRecord(PruningError):
+    """A record that cannot be read: cut off, damaged, or of a newer format."""
+
+
+class DiskFull(PruningError):
+    """There is no room left to write; nothing half-written has a name."""
+
+
 class SurgeryFailed(PruningError):
     """The cut model did not compute what the gated model computes; the model was put back as it was."""
 

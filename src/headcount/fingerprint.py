@@ -1,11 +1,13 @@
-"""Whether weights are the same, bit for bit: digests that travel without the weights, and comparison of tensors."""
+"""Whether weights and data are the same, bit for bit: digests that travel without them, and comparison of tensors."""
 
 import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pyarrow
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite
@@ -38,7 +40,35 @@ def fingerprint(live: LiveSite, kept: list[int], wanted: Mapping[str, str] | Non
     dtypes = all_ if wanted is None else [own if own in wanted else next(iter(wanted))]
     attention = copy.deepcopy(live.attention)
     cut(replace(live, attention=attention, core=attention.get_submodule(live.row.core)), kept)
-    return {dtype: _digest(attention, getattr(torch, dtype)) for dtype in dtypes}
+    return {dtype: digest(attention, getattr(torch, dtype)) for dtype in dtypes}
+
+
+def digest(module: nn.Module, dtype: torch.dtype | None = None) -> str:
+    """128 bits of SHA-256 over the name, shape and bytes of every parameter, in the order of names.
+
+    It is exact, and as fast as hashing the weights once, which is less than loading them takes.
+
+    Args:
+        module: Any part of a model.
+        dtype: Take the weights as this data type. None: as they are.
+    """
+    sha = hashlib.sha256()
+    for name, parameter in sorted(module.named_parameters()):
+        sha.update(f"{name} {tuple(parameter.shape)}".encode())
+        sha.update(_bits(parameter if dtype is None else parameter.to(dtype)).numpy().data)
+    return sha.hexdigest()[:32]
+
+
+def dataset_digest(examples: Dataset | None) -> str:
+    """SHA-256 over the columns of a data set, in their order; the same for the same examples, whatever made them."""
+    sha = hashlib.sha256()
+    for table in [] if examples is None else examples.with_format("arrow").iter(batch_size=10_000):
+        sink = pyarrow.BufferOutputStream()
+        plain = table.replace_schema_metadata(None).combine_chunks()
+        with pyarrow.ipc.new_stream(sink, plain.schema) as stream:
+            stream.write_table(plain)
+        sha.update(sink.getvalue())
+    return sha.hexdigest()[:32]
 
 
 def difference(tensor: Tensor, other: Tensor | None) -> str | None:
@@ -55,16 +85,6 @@ def difference(tensor: Tensor, other: Tensor | None) -> str | None:
 def name_of(dtype: torch.dtype) -> str:
     """A data type's name, as in `torch.<name>`."""
     return str(dtype).removeprefix("torch.")
-
-
-def _digest(module: nn.Module, dtype: torch.dtype) -> str:
-    # 128 bits of SHA-256 over the name, shape and bytes of every parameter, in the order of names: exact, and as fast
-    # as hashing the weights once, which is less than loading them takes.
-    digest = hashlib.sha256()
-    for name, parameter in sorted(module.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(_bits(parameter.to(dtype)).numpy().data)
-    return digest.hexdigest()[:32]
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -1,17 +1,19 @@
 """A recipe: everything that defines a run. Two runs of one recipe give the same numbers."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_type_hints
 
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.methods import METHODS, method
+from headcount.methods import METHODS, method, method_class
 from headcount.methods.choice import AUTO
 from headcount.records import signature
-from headcount.settings import TrainingSettings
+from headcount.settings import TrainingSettings, world_size
 from headcount.tasks import TASKS
+from headcount.typed import described, fits, fitted
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,112 @@ class Recipe:
 
     def _batch(self) -> str:
         training = self.training
-        if training.batch_tokens is not None:
-            return f"{training.batch_tokens * training.gradient_accumulation}t"
-        return str(training.batch_size * training.gradient_accumulation)
+        times = training.gradient_accumulation * world_size()
+        return (
+            str(training.batch_size * times) if training.batch_tokens is None else f"{training.batch_tokens * times}t"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data."""
         return asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any], place: Callable[..., str] | None = None) -> "Recipe":
+        """The recipe that plain data states: `to_json`'s, or a TOML file's, where training settings may be missing.
+
+        Args:
+            data: A mapping with the names of this class.
+            place: Where the value at these keys stands, for errors: `recipe.toml, line 7`. None: not known.
+
+        Raises:
+            BadRecipe: A name is unknown, a value has the wrong type or is not allowed; with place and valid choices.
+        """
+        tables: dict[str, Any] = {"data": {}, "options": {}, "training": {}}
+        plain = _checked({**tables, **data}, _types(cls), (), place)
+        for name in ("model", "method", "data"):
+            if not plain.get(name):
+                raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
+        task = plain.get("task", "classification")
+        if task in TASKS:
+            plain["data"] = _checked(plain["data"], {**_types(TASKS[task]), "seed": None}, ("data",), place)
+        if plain["method"] != AUTO:
+            try:
+                options = {name.rstrip("_"): kind for name, kind in _types(method_class(plain["method"])).items()}
+            except BadRecipe as error:
+                raise BadRecipe(f"{_at(place, 'method')}{error}") from error
+            plain["options"] = _checked(plain["options"], options, ("options",), place)
+        training = _checked(plain["training"], _types(TrainingSettings), ("training",), place)
+        try:
+            return cls(**{**plain, "training": training_for(task, training)})
+        except BadRecipe as error:
+            raise BadRecipe(f"{_at(place)}{error}") from error
+
+
+def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
+    """The task's training settings, with these in place of its own.
+
+    Raises:
+        BadRecipe: There is no such setting, or a value is not allowed.
+    """
+    valid = _types(TrainingSettings)
+    if unknown := set(changes) - set(valid):
+        raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
+    own: TrainingSettings = TASKS[task].training if task in TASKS else TrainingSettings()
+    # Of the pairs that say one thing in two ways, what is given counts.
+    twins = (("batch_size", "batch_tokens"), ("epochs", "steps"), ("steps", "epochs"))
+    left_out: dict[str, Any] = {other: None for given, other in twins if given in changes and other not in changes}
+    return replace(own, **{**left_out, **changes})
+
+
+def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[Any]) -> bool:
+    """Whether a list is the value of that field of a recipe, as two text columns are, and not several values of it."""
+    task = plain.get("task", "classification")
+    kinds = {
+        "data": _types(TASKS[task]) if isinstance(task, str) and task in TASKS else {},
+        "training": _types(TrainingSettings),
+    }
+    kind = kinds.get(path[0], {}).get(path[1]) if len(path) == 2 else None
+    return kind is not None and fits(value, kind)
+
+
+def _types(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind)}
+
+
+def _at(place: Callable[..., str] | None, *keys: str) -> str:
+    return "" if place is None else f"{place(*keys)}: "
+
+
+def _checked(
+    data: Mapping[str, Any], valid: Mapping[str, Any], table: tuple[str, ...], place: Callable[..., str] | None
+) -> dict[str, Any]:
+    """The values as their types have them, if names are known; a type of None is not for users to give."""
+    shown = ", ".join(name for name, kind in valid.items() if kind is not None)
+    found = {}
+    for name, value in data.items():
+        at = _at(place, *table, name)
+        if valid.get(name) is None:
+            where = f" in [{'.'.join(table)}]" if table else ""
+            raise BadRecipe(f"{at}unknown key '{name}'{where}. Valid: {shown or 'none'}.")
+        kind = Mapping[str, Any] if valid[name] is TrainingSettings else valid[name]
+        if not fits(value, kind):
+            raise BadRecipe(f"{at}'{'.'.join((*table, name))}' is {described(kind)}, got {value!r}.")
+        found[name] = fitted(value, kind)
+    return found
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two recipes as plain data, a line each: `training.lr was 1e-05, is 2e-05`."""
+    found, wanted = (json.loads(json.dumps(each)) for each in (found, wanted))  # tuples are lists in files
+    lines = []
+    for name in sorted({*found, *wanted}):
+        a, b = found.get(name), wanted.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name} was {a!r}, is {b!r}")
+    return lines
 
 
 def make_task(name: str, data: Mapping[str, Any]) -> Any:

@@ -1,15 +1,22 @@
 """A record: what came out of a run, with the recipe that made it; and the signature that every number carries."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headcount.errors import CorruptRecord
 from headcount.writing import write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had no name, sites, flops, speed, machine and error."""
+
+RECORD_NAME = "headcount.json"
+"""The record's file name in a pruned model's directory."""
 
 
 def signature(parts: Mapping[str, Any]) -> str:
@@ -36,6 +43,12 @@ class Record:
         dynamics: What was seen during training, one entry a look.
         notes: What the method has to tell of this run.
         versions: The versions of the libraries that have a say in the numbers.
+        name: Of the run, within its sweep.
+        sites: The head map of the model as it was built: see `HeadMap.to_json`.
+        flops: Floating-point operations of a forward pass, before and after; see `measure.forward_flops`.
+        speed: Where it was measured: the pruned model's `Timing` beside the unpruned one's, and the conditions.
+        machine: What it ran on.
+        error: Of a run that failed: what went wrong. Its metrics are empty.
     """
 
     signature: str
@@ -48,7 +61,23 @@ class Record:
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    sites: list[dict[str, Any]] = field(default_factory=list)
+    flops: dict[str, int] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
     format_version: int = FORMAT_VERSION
+
+    @property
+    def kept(self) -> int:
+        """How many heads stayed."""
+        return sum(len(heads) for heads in self.subset.values())
+
+    @property
+    def total(self) -> int | None:
+        """How many heads there were; None in a record of version 1."""
+        return sum(site["heads"] for site in self.sites) or None
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain data."""
@@ -58,12 +87,138 @@ class Record:
         """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
         write_atomically(path, json.dumps(self.to_json()) + "\n")
 
+    def row(self) -> dict[str, Any]:
+        """The record as one row of a table: every field a column, those of the recipe and the figures spread out."""
+        recipe = self.recipe
+        spread = {
+            **{f"option.{name}": value for name, value in recipe.get("options", {}).items()},
+            **{f"training.{name}": value for name, value in recipe.get("training", {}).items()},
+            **{f"data.{name}": value for name, value in recipe.get("data", {}).items()},
+            **{f"metric.{name}": value for name, value in self.metrics.items()},
+            **{f"size.{when}.{name}": value for when, size in self.size.items() for name, value in size.items()},
+            **{f"cost.{what}.{name}": value for what, cost in self.costs.items() for name, value in cost.items()},
+            **{f"flops.{when}": value for when, value in self.flops.items()},
+            **{f"speed.{name}": value for name, value in self.speed.items() if not isinstance(value, dict | list)},
+            **{f"version.{name}": value for name, value in self.versions.items()},
+            **{f"machine.{name}": value for name, value in self.machine.items()},
+        }
+        return {
+            "name": self.name,
+            **{name: recipe.get(name) for name in ("task", "model", "method", "keep", "sites", "unit", "seed")},
+            "kept": self.kept,
+            "total": self.total,
+            "heads": self.heads,
+            **spread,
+            "error": self.error,
+            "signature": self.signature,
+        }
+
 
 def read_record(path: Path) -> Record:
-    """The record that `Record.write` wrote."""
-    return Record(**json.loads(path.read_text(encoding="utf-8")))
+    """The record that `Record.write` wrote.
+
+    Raises:
+        CorruptRecord: It is damaged, or of a newer format.
+    """
+    return _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
+    """All records at these places, and what could not be read, a line each.
+
+    Args:
+        sources: Files of records, one JSON line each; or directories, searched for them to the bottom: a run's
+            directory, a sweep's, a folder of `.json` and `.jsonl` files.
+
+    Raises:
+        CorruptRecord: There is nothing at one of these places.
+    """
+    records: dict[tuple[str, str, str], Record] = {}
+    problems = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise CorruptRecord(
+                f"There is nothing at '{source}'. Name a run's directory, a sweep's, or a records file."
+            )
+        for file in [source] if source.is_file() else sorted(_files(source)):
+            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    record = _parse(line, f"{file}, line {number}")
+                except CorruptRecord as problem:
+                    problems.append(str(problem))
+                else:
+                    name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
+                    # The same record may lie in a run's directory and in a sweep's list.
+                    records.setdefault((name, record.signature, str(record.error)), _named(record, name))
+    return list(records.values()), problems
+
+
+def _files(directory: Path) -> Iterable[Path]:
+    """Files of records: those of runs, lists of them, and single ones that stand among others of their kind."""
+    for folder, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".checkpoints")]
+        if RECORD_NAME in names:
+            yield Path(folder, RECORD_NAME)
+            folders.clear()  # a model's directory: its other files are not ours to read
+        else:
+            yield from (Path(folder, name) for name in names if name.endswith(".jsonl") or _is_record(folder, name))
+
+
+def _is_record(folder: str, name: str) -> bool:
+    if not name.endswith(".json"):
+        return False
+    with open(Path(folder, name), encoding="utf-8", errors="replace") as file:
+        return file.read(14).startswith('{"signature":')
+
+
+def _named(record: Record, name: str) -> Record:
+    return Record(**{**{each.name: getattr(record, each.name) for each in fields(Record)}, "name": name})
+
+
+def _parse(line: str, place: str) -> Record:
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CorruptRecord(
+            f"{place}: not whole JSON ({error.msg}, character {error.pos + 1} of {len(line)}); the record was cut off "
+            "or changed. Run its recipe again."
+        ) from error
+    if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
+        raise CorruptRecord(f"{place}: not a record of headcount.")
+    if (found := data["format_version"]) > FORMAT_VERSION:
+        raise CorruptRecord(
+            f"{place}: record of format version {found}; this headcount reads up to {FORMAT_VERSION}. Update headcount."
+        )
+    required = {"signature": str, "recipe": dict, "subset": dict, "heads": str, "metrics": dict}
+    if wrong := [name for name, kind in required.items() if not isinstance(data.get(name), kind)]:
+        raise CorruptRecord(f"{place}: the record lacks {', '.join(wrong)}. Run its recipe again.")
+    known = {each.name for each in fields(Record)}
+    return Record(**{name: value for name, value in data.items() if name in known})
 
 
 def library_versions() -> dict[str, str]:
     """The versions of the libraries that have a say in the numbers."""
     return {name: version(name) for name in ("headcount", "torch", "transformers", "tokenizers", "numpy", "datasets")}
+
+
+def machine(accelerator: str | None = None) -> dict[str, Any]:
+    """What this process runs on: the processor's name and cores, the system, the accelerator if there is one."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "accelerator": accelerator,
+    }
+
+
+def _processor() -> str:
+    """The processor's name. Where the system has it: `platform` gives only its instruction set on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,23 @@ from headcount.anatomy import present
 from headcount.checkpoint import save
 from headcount.errors import BadRecipe, PruningError
 from headcount.heads import Subset
-from headcount.measure import Size
+from headcount.measure import Size, forward_flops, longest_input
 from headcount.methods.choice import AUTO, choose
-from headcount.recipe import Recipe
-from headcount.records import Record, library_versions
+from headcount.recipe import Recipe, differences
+from headcount.records import RECORD_NAME, Record, library_versions, machine
+from headcount.settings import is_first_process, world_size
 from headcount.surgery import remove_heads
 from headcount.training import Workbench
 from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
 
-RECORD_NAME = "headcount.json"
-"""The record's file name in a pruned model's directory."""
 
-
-def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda line: None) -> Record:
+def run_recipe(
+    recipe: Recipe,
+    output: Path,
+    say: Callable[[str], None] = lambda line: None,
+    shared: Path | None = None,
+    keep_model: bool = True,
+) -> Record:
     """Carry out a recipe: train, choose, cut, evaluate, and write the pruned model with its record.
 
     While it runs, checkpoints lie in `OUTPUT.checkpoints` beside the output; a run that was killed goes on from them
@@ -36,6 +40,8 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         recipe: What to do.
         output: The directory to write, new or empty.
         say: Told in a line what goes on.
+        shared: Where stages of training lie that several runs have in common; see `Stage.shared`. None: nowhere.
+        keep_model: Write the pruned model; otherwise the record alone.
 
     Raises:
         BadRecipe: The output is not empty, the budget does not fit, or checkpoints of another recipe are in the way.
@@ -49,7 +55,7 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
     try:
         prepared = task.prepare(recipe.model, checkpoints)
         model = prepared.model.to(_device())
-        before, size_before = present(model), Size.of(model)
+        before, size_before, flops_before = present(model), Size.of(model), _flops(model)
         _, keep = recipe.budget.resolve(before)
     except PruningError:
         _clear(checkpoints)
@@ -67,6 +73,7 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         settings=recipe.training,
         seed=recipe.seed,
         directory=checkpoints,
+        shared=shared,
         trained=prepared.trained,
         development=prepared.development,
         measure=measure if followed else None,
@@ -100,12 +107,19 @@ def run_recipe(recipe: Recipe, output: Path, say: Callable[[str], None] = lambda
         dynamics=bench.dynamics,
         notes=bench.notes,
         versions=library_versions(),
+        name=output.name,
+        sites=subset.head_map.to_json(),
+        flops={"before": flops_before, "after": _flops(model)} if flops_before else {},
+        machine=machine(_accelerator()) | {"threads": torch.get_num_threads(), "processes": world_size()},
     )
-    if int(os.environ.get("RANK", "0")) > 0:  # of several processes that train together, one writes
+    if not is_first_process():  # of several that train together, one writes
         return record
     with writing_directory(output) as aside:
-        save(model, aside, prepared.tokenizer)
-        (aside / "README.md").write_text(model_card(record, type(model).__name__, subset), encoding="utf-8")
+        if keep_model:
+            save(model, aside, prepared.tokenizer)
+            (aside / "README.md").write_text(model_card(record, type(model).__name__, subset), encoding="utf-8")
+        else:
+            model.config.save_pretrained(aside)  # the structure; its speed can be measured without the weights
         record.write(aside / RECORD_NAME)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return record
@@ -125,8 +139,28 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
 
 
 def _device() -> torch.device:
-    """The machine's accelerator, or the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    """The machine's accelerator, or the CPU; of several processes that train together, each has its own."""
+    found = torch.accelerator.current_accelerator()
+    if found is None:
+        return torch.device("cpu")
+    torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(found.type, torch.accelerator.current_device_index())
+
+
+def _accelerator() -> str | None:
+    """The accelerator's name."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    found = torch.accelerator.current_accelerator()
+    return None if found is None else found.type
+
+
+def _flops(model: Any) -> int:
+    """Operations of a forward pass over 128 tokens, or as many as the model reads; 0 if it does not read tokens."""
+    try:
+        return forward_flops(model, 1, min(128, longest_input(model) or 128))
+    except PruningError:
+        return 0
 
 
 def model_card(record: Record, class_name: str, subset: Subset) -> str:
@@ -169,7 +203,7 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
         found = json.loads(file.read_text(encoding="utf-8"))
         if found != wanted and _anything_in(directory):
             raise BadRecipe(
-                f"{directory} holds checkpoints of another recipe: {'; '.join(_differences(found, wanted))}. "
+                f"{directory} holds checkpoints of another recipe: {'; '.join(differences(found, wanted))}. "
                 "Run that recipe to go on with it, or remove the directory."
             )
         if found != wanted:  # a vocabulary, say, that the other recipe wanted
@@ -190,14 +224,3 @@ def _anything_in(checkpoints: Path) -> bool:
     return any(
         path.is_file() and path.name not in ("recipe.json", "vocabulary.model") for path in checkpoints.rglob("*")
     )
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for name in sorted({*found, *wanted}):
-        a, b = found.get(name), wanted.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += _differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            lines.append(f"{prefix}{name} was {a!r}, is {b!r}")
-    return lines

@@ -1,5 +1,6 @@
 """How a model is trained, as a recipe says it: settings, stretches of a training, shares of its steps."""
 
+import os
 from dataclasses import dataclass
 
 from headcount.errors import BadRecipe
@@ -120,6 +121,16 @@ def steps_from(share: float | int, steps: int, name: str) -> int:
     return number
 
 
+def world_size() -> int:
+    """How many processes train together; torchrun and accelerate say so before anything starts."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of them that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training.
@@ -134,6 +145,7 @@ class Stage:
         order: Another order of the data than the training's own: any number but 0.
         skip: Steps of the order of the data to pass over: with `first`, it goes on where that step left it.
         keeps_moments: Hand on what Adam knows at its end.
+        shared: Runs of a sweep that begin with this stage, from the same weights on the same data, train it once.
     """
 
     name: str = "training"
@@ -145,3 +157,4 @@ class Stage:
     order: int = 0
     skip: int = 0
     keeps_moments: bool = False
+    shared: bool = False

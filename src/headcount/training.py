@@ -1,12 +1,12 @@
 """What a method works on: a model, data and settings; its stages of training, which a killed run takes up again."""
 
+import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
 from headcount.errors import BadData
+from headcount.fingerprint import dataset_digest, digest
 from headcount.gates import Gates
 from headcount.heads import Subset
 from headcount.keeping import Keeper
 from headcount.measure import peak_memory, peak_so_far
 from headcount.sampling import Batches, BatchOrder, ExampleOrder, token_batches
-from headcount.settings import Stage, TrainingSettings
+from headcount.settings import Stage, TrainingSettings, world_size
 from headcount.trainer import GatedTrainer, arguments_for
 from headcount.writing import write_atomically
 
@@ -45,6 +47,7 @@ class Workbench:
         settings: How to train.
         seed: Of the data order, dropout, gates and their noise.
         directory: Where checkpoints go. None: none are written.
+        shared: Where those of stages go that several runs have in common. None: with the others.
         trained: Whether the model has been trained on the task.
         development: Tokenised examples that nothing is trained on: heads are scored and trainings followed on them.
         measure: The figures of a model on development examples, for the record.
@@ -59,6 +62,7 @@ class Workbench:
     settings: TrainingSettings
     seed: int = 0
     directory: Path | None = None
+    shared: Path | None = None
     trained: bool = False
     development: Dataset | None = None
     measure: Callable[[Any], Mapping[str, float]] | None = None
@@ -84,8 +88,7 @@ class Workbench:
 
     @property
     def _batches_a_step(self) -> int:
-        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate, before anything starts
-        return self.settings.gradient_accumulation * processes
+        return self.settings.gradient_accumulation * world_size()
 
     @cached_property
     def _batches_an_epoch(self) -> int:
@@ -114,7 +117,19 @@ class Workbench:
         steps = total - stage.first if stage.steps is None else stage.steps
         if steps < 1:
             return {}
-        directory = None if self.directory is None else self.directory / stage.name
+        directory = self._directory_of(stage, total, steps)
+        with self._alone(stage, directory):
+            return self._train(gates, stage, moments, directory, steps, total)
+
+    def _train(
+        self,
+        gates: Gates | None,
+        stage: Stage,
+        moments: Mapping[str, Mapping[str, Tensor]] | None,
+        directory: Path | None,
+        steps: int,
+        total: int,
+    ) -> dict[str, dict[str, Tensor]]:
         device = next(self.model.parameters()).device
         clock = _Clock(None if directory is None else directory / "costs.json")
         trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
@@ -165,6 +180,24 @@ class Workbench:
         self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
         return _moments(trainer, directory, over) if stage.keeps_moments else {}
 
+    def _directory_of(self, stage: Stage, total: int, steps: int) -> Path | None:
+        """Where the stage's checkpoints lie: by what defines it, if runs share it."""
+        if self.directory is None or self.shared is None or not stage.shared:
+            return None if self.directory is None else self.directory / stage.name
+        defined = json.dumps([asdict(stage), asdict(self.settings), self.seed, total, steps], sort_keys=True)
+        digests = (digest(self.model), dataset_digest(self.data), dataset_digest(self.development))
+        return self.shared / hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
+
+    @contextmanager
+    def _alone(self, stage: Stage, directory: Path | None) -> Iterator[None]:
+        """Of several processes that want a shared stage one trains it; the others wait, and find it done."""
+        if directory is None or self.shared is None or not stage.shared or world_size() > 1:
+            yield
+            return
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{directory}.lock"):  # the system lifts it when a process dies
+            yield
+
     def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder | BatchOrder:
         settings, count, skip = self.settings, steps * self._batches_a_step, stage.skip * self._batches_a_step
         # A prime far above the seeds that people give: another order is not another seed's own.
@@ -181,7 +214,7 @@ class Workbench:
     def train_if_needed(self) -> None:
         """Train a model that has not been trained on the task, or when epochs or steps are asked for."""
         if not self.trained or (self.settings.epochs, self.settings.steps) != (None, None):
-            self.train()
+            self.train(stage=Stage(shared=True))
 
     @contextmanager
     def booked(self, purpose: str) -> Iterator[dict[str, float]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headcount.errors import BadRecipe, PruningError
+from headcount.errors import BadRecipe, DiskFull
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -29,14 +29,14 @@ def naming_a_full_disk(path: str | Path) -> Iterator[None]:
     """Within the block, a full disk is an error of ours that says what was not written.
 
     Raises:
-        PruningError: The disk is full.
+        DiskFull: The disk is full.
     """
     try:
         yield
     except Exception as error:
         # safetensors raises an error of its own kind, with the system's words in it.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            raise PruningError(f"The disk is full: {path} was not written. Free some space and try again.") from error
+            raise DiskFull(f"The disk is full: {path} was not written. Free some space and try again.") from error
         raise
 
 
@@ -46,7 +46,7 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
 
     Raises:
         BadRecipe: There is something at that path already, and it is not an empty directory.
-        PruningError: The disk is full.
+        DiskFull: The disk is full.
     """
     path = Path(path).resolve()  # of a link, the place it points to; of ".", its name
     require_empty(path)

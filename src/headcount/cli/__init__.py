@@ -4,9 +4,12 @@ import sys
 
 import typer
 
+from headcount.cli.experiments import records, run, sweep
 from headcount.cli.files import apply, demo, export, plan
 from headcount.cli.measuring import bench
 from headcount.cli.pruning import evaluate, heads, prune
+from headcount.cli.reporting import report
+from headcount.cli.reproducing import reproduce
 from headcount.cli.translating import distill, shortlist, train_nmt, translate
 from headcount.errors import PruningError
 
@@ -17,7 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (
-    heads, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, demo,
+    heads, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep, records,
+    report, reproduce, demo,
 ):  # fmt: skip
     app.command()(_command)
 

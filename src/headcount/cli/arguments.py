@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from dataclasses import fields, replace
 from typing import Annotated, Any
 
 import typer
@@ -160,19 +159,12 @@ def training_of(task: str, warmup: str | None, others: list[str] | None, **value
     Raises:
         BadRecipe: There is no such setting, or a value is not allowed.
     """
-    from headcount.settings import TrainingSettings
-    from headcount.tasks import TASKS
+    from headcount.recipe import training_for
 
     changes = given(**values) | settings_of("--training", others)
     if warmup is not None:
         changes["warmup"] = _share_or_number(warmup)
-    valid = [field.name for field in fields(TrainingSettings)]
-    if unknown := set(changes) - set(valid):
-        raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
-    if "batch_size" in changes and "batch_tokens" not in changes:
-        changes["batch_tokens"] = None
-    default = TASKS[task].training if task in TASKS else TrainingSettings()
-    return replace(default, **changes)
+    return training_for(task, changes)
 
 
 def _share_or_number(text: str) -> float | int:

@@ -1,6 +1,6 @@
 """What a model costs: size, operations, memory, speed next to other models; and the CPU's fast matrix products."""
 
-from headcount.measure.flops import forward_flops
+from headcount.measure.flops import forward_flops, longest_input
 from headcount.measure.latency import Comparison, Timing, compare, distinct
 from headcount.measure.matmul import MatmulMode, fast_matmul
 from headcount.measure.memory import Peak, peak_memory, peak_so_far
@@ -16,6 +16,7 @@ __all__ = [
     "distinct",
     "fast_matmul",
     "forward_flops",
+    "longest_input",
     "parameters",
     "peak_memory",
     "peak_so_far",

@@ -44,7 +44,7 @@ def token_batch(models: Sequence[nn.Module], batch_size: int, length: int, seed:
     """
     require_positive(batch_size=batch_size, length=length)
     for model in models:
-        limit = _longest(model)
+        limit = longest_input(model)
         if limit is not None and length > limit:
             raise BadRecipe(
                 f"Got length {length}, but {type(model).__name__} reads at most {limit} tokens. "
@@ -95,7 +95,7 @@ def _text_config(model: nn.Module) -> Any:
     return text
 
 
-def _longest(model: nn.Module) -> int | None:
+def longest_input(model: nn.Module) -> int | None:
     """The longest sequence a model can read, or None where nothing limits it."""
     limit = getattr(_text_config(model), "max_position_embeddings", None)
     limits = [limit] if isinstance(limit, int) and limit > 0 else []

@@ -7,7 +7,7 @@ theirs through the entry point `headcount.methods`.
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
@@ -25,6 +25,7 @@ from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
 from headcount.training import Workbench
+from headcount.typed import described, fits
 
 
 @runtime_checkable
@@ -56,27 +57,33 @@ METHODS: dict[str, type[Any]] = {
 """Name -> method. The command line, the sweep, the contract test and the docs page read it."""
 
 
+def method_class(name: str) -> Any:
+    """The method of that name, of headcount or of another package.
+
+    Raises:
+        BadRecipe: There is none.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    others = {found.name: found for found in entry_points(group="headcount.methods")}
+    if name not in others:
+        raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(sorted({*others, *METHODS}))}.")
+    return others[name].load()
+
+
 def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
     """The method of that name with these options in place of the paper's values.
 
     Raises:
         BadRecipe: No method, or no option of the method, has that name, or an option has the wrong type.
     """
-    known: dict[str, Any] = {**{found.name: found for found in entry_points(group="headcount.methods")}, **METHODS}
-    if name not in known:
-        raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(sorted(known))}.")
-    kind = known[name] if name in METHODS else known[name].load()
+    kind = method_class(name)
     # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
     valid = {field.name.rstrip("_"): field for field in fields(kind)}
     for option, value in (options or {}).items():
         if option not in valid:
             raise BadRecipe(f"Method '{name}' has no option '{option}'. Valid options: {', '.join(valid) or 'none'}.")
-        _check_type(name, option, value, valid[option].type)
+        if not fits(value, valid[option].type):
+            wanted = described(valid[option].type)
+            raise BadRecipe(f"Option '{option}' of method '{name}' is {wanted}, got {value!r}.")
     return kind(**{valid[option].name: value for option, value in (options or {}).items()})
-
-
-def _check_type(name: str, option: str, value: Any, kind: Any) -> None:
-    allowed = kind | int if kind is float or float in get_args(kind) else kind
-    if not isinstance(value, allowed) or (isinstance(value, bool) and allowed is not bool):
-        shown = getattr(kind, "__name__", str(kind))
-        raise BadRecipe(f"Option '{option}' of method '{name}' is a {shown}, got {value!r}.")

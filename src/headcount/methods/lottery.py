@@ -75,7 +75,9 @@ class Lottery:
         always, head_map = here - left, here.head_map
         if len(left) > keep:
             bench.development_batches()  # too few examples are better known before the training
-        moments = bench.train(stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept"))
+        moments = bench.train(
+            stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept", shared=True)
+        )
         ticket, number = bench.model, 0
         while len(left) > keep:
             number += 1

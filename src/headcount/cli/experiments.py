@@ -1,0 +1,176 @@
+"""Commands of experiments: one recipe, a grid of them, and the records that they leave."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headcount.cli import arguments as of
+from headcount.cli.arguments import Json, set_up
+from headcount.cli.pruning import show
+from headcount.errors import BadRecipe, PruningError
+from headcount.printing import print_json, print_lines, print_table, say
+
+MANY = 1000
+"""A grid of more runs than this is asked about."""
+
+File = Annotated[Path, typer.Argument(help="A TOML file.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="In place of the file's: data.train=other.tsv, training.epochs=1, seed=[0,1]."),
+]
+
+
+def run(
+    recipe: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    changes: Changes = None,
+    threads: of.Threads = None,
+    fast_matmul: of.Fast = True,
+    json_: Json = False,
+) -> None:
+    """Carry out the recipe of a TOML file: headcount prune, with everything in a file."""
+    from headcount.grid import read_recipe
+    from headcount.run import run_recipe
+    from headcount.settings import is_first_process
+    from headcount.toml import Document
+
+    wanted = read_recipe(Document.read(recipe), of.settings_of("--set", changes))
+    set_up(threads, fast_matmul)
+    record = run_recipe(wanted, output, say)
+    if is_first_process():
+        show(record, output, json_)
+
+
+def sweep(
+    grid: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sweep's directory. One that is there goes on.")],
+    changes: Changes = None,
+    workers: Annotated[int, typer.Option(help="Runs at a time on this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Instead, on a Ray cluster: host:port, or auto. The output is on shared storage.")
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores of a run on Ray; fractions are allowed.")] = 1.0,
+    ray_gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray; fractions are allowed.")] = 0.0,
+    models: Annotated[bool, typer.Option(help="Keep the pruned models, or the records alone.")] = True,
+    speed: Annotated[bool, typer.Option("--speed", help="At the end, measure the speed of each structure.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help=f"Do not ask, however many runs (above {MANY:,} it asks).")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a run. Default: the cores, shared out.")] = None,
+    json_: Json = False,
+) -> None:
+    """Carry out a grid of recipes: any field of the file a list. Started again, it does what is missing."""
+    from headcount.grid import Grid
+    from headcount.toml import Document
+
+    if workers < 1:
+        raise BadRecipe(f"Got {workers} workers. Give a whole number from 1 up.")
+    if threads is not None and threads < 1:
+        raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
+    wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
+    if len(wanted) > MANY and not yes and not _agrees(len(wanted)):
+        raise BadRecipe(f"{grid} is a grid of {len(wanted):,} runs. To carry them out: --yes.")
+    runs = wanted.runs()
+
+    from headcount.printing import Watch
+    from headcount.sweep import Cluster, Pool, Workers, measure_speed, run_sweep
+
+    def pool() -> Pool:
+        return Workers(workers) if ray is None else Cluster(ray, ray_cpus, ray_gpus)
+
+    share = max(1, int(ray_cpus) if ray is not None else (os.cpu_count() or 1) // workers)
+    try:
+        with Watch() as watch:
+            progress = run_sweep(
+                runs, output, pool, retry=retry, keep_models=models, threads=threads or share, watch=watch.show
+            )
+    except KeyboardInterrupt:
+        raise PruningError(f"Stopped. What is done is in {output}; the same command goes on.") from None
+    if speed:
+        measure_speed(runs, output, say)
+    if json_:
+        print_json({"done": sorted(progress.done), "failed": progress.failed})
+    else:
+        for name, error in progress.failed.items():
+            print_lines(f"failed: {name}: {error}")
+        print_lines(
+            f"{len(progress.done)} of {len(runs)} runs done, {len(progress.failed)} failed. "
+            f"See them: headcount records {output}; headcount report {output} -o report.html."
+        )
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+def records(
+    sources: Annotated[list[Path], typer.Argument(help="Directories of runs or sweeps, or files of records.")],
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only records with that in a column: method=michel, kept=12.")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns to show, between commas. See all: --csv.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every column of the records to this CSV file.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the records whole, one JSON line each.")] = False,
+) -> None:
+    """List records, choose among them, and hand them on."""
+    import json
+
+    from headcount.records import read_records
+    from headcount.writing import write_atomically
+
+    found, problems = read_records(*sources)
+    rows = [record.row() for record in found]
+    valid = list(dict.fromkeys(name for row in rows for name in row))
+    chosen = [index for index, row in enumerate(rows) if _matches(row, where or [], valid)]
+    for problem in problems:
+        say(f"left out: {problem}")
+    if csv is not None:
+        import pandas
+
+        table = pandas.DataFrame([rows[index] for index in chosen], columns=valid)
+        write_atomically(csv, table.to_csv(index=False))
+        say(f"Wrote {len(table)} records to {csv}.")
+    if json_:
+        for index in chosen:
+            print(json.dumps(found[index].to_json()))
+        return
+    shown = _columns(columns, [rows[index] for index in chosen], valid)
+    print_table([{name: _text(rows[index].get(name)) for name in shown} for index in chosen])
+    print_lines(f"{len(chosen)} of {len(rows)} records")
+
+
+def _agrees(count: int) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return typer.confirm(f"This is a grid of {count:,} runs. Carry them out?", err=True)
+
+
+def _matches(row: dict[str, Any], where: list[str], valid: list[str]) -> bool:
+    for condition in where:
+        name, equals, value = condition.partition("=")
+        if not equals:
+            raise BadRecipe(f"Cannot read --where '{condition}'. Write column=value, as in --where method=michel.")
+        if name not in valid:
+            raise BadRecipe(f"No record has a column '{name}'. Columns: {', '.join(valid)}.")
+        if _text(row.get(name)) != value:
+            return False
+    return True
+
+
+def _columns(columns: str | None, rows: list[dict[str, Any]], valid: list[str]) -> list[str]:
+    if columns is not None:
+        wanted = list(of.names(columns) or ())
+        if unknown := [name for name in wanted if name not in valid]:
+            raise BadRecipe(f"No record has a column '{unknown[0]}'. Columns: {', '.join(valid)}.")
+        return wanted
+    metrics = dict.fromkeys(name for row in rows for name in row if name.startswith("metric."))
+    failed = ["error"] if any(row["error"] for row in rows) else []
+    return ["name", "method", "kept", "total", "seed", *metrics, "heads", *failed]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) and value != int(value) else str(value)

@@ -1,0 +1,30 @@
+"""The command that shows what runs gave."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headcount.printing import print_lines, say
+from headcount.records import read_records
+from headcount.report import write_report
+
+
+def report(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Directories of runs and sweeps, searched to the bottom; or files of records.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Directory for each figure as PNG, SVG and CSV, and each table as CSV.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The page's heading.")] = None,
+) -> None:
+    """Write one page of what runs gave: quality, speed, size, surviving heads, training, costs; needs no network."""
+    records, problems = read_records(*sources)
+    for problem in problems:
+        say(problem)
+    write_report(records, output, title=title, problems=problems, figures=figures)
+    failed = sum(record.error is not None for record in records)
+    more = "".join(f", {count} {what}" for count, what in ((failed, "failed"), (len(problems), "unreadable")) if count)
+    print_lines(f"Wrote {output}: {len(records)} records{more}.", *([f"Figures: {figures}"] if figures else []))

@@ -1,0 +1,134 @@
+"""The command that carries out the papers' experiments again."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headcount.cli import arguments as of
+from headcount.cli.arguments import Json
+from headcount.errors import BadRecipe, PruningError
+from headcount.printing import print_json, print_lines, print_table, say
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="An experiment; see --list.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
+    scale: Annotated[str, typer.Option(help="full: as published, which asks first; small: for two cores.")] = "full",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Its directory; one that is there goes on. Default: lottery-table-1-small."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of small classification: a directory with nli/ and sst2/. Default: sentences made by rules."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of small classification: the encoder. Default: the one of headcount demo.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only runs with that in their names: sst2, dsp-joint, k12.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="In place of the experiment's: data.train=FILE, training.epochs=1."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Runs at a time on this machine.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="Instead, on a Ray cluster: host:port, or auto.")] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores of a run on Ray; fractions are allowed.")] = 1.0,
+    ray_gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray; fractions are allowed.")] = 0.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a run. Default: the cores, shared out.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a full run.")] = False,
+    json_: Json = False,
+) -> None:
+    """Carry out a table or figure of the two papers again, and show it beside the published one."""
+    from headcount.reproduction import read_experiment
+
+    if list_:
+        return _list(json_)
+    if name is None:
+        raise BadRecipe("Name an experiment. See them: headcount reproduce --list.")
+    for what, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise BadRecipe(f"Got {what} {number}. Give a whole number from 1 up.")
+    experiment = read_experiment(name)
+    if data is not None and not data.is_dir():
+        raise BadRecipe(f"There is no directory '{data}'. --data is one that holds nli/ and sst2/.")
+
+    from headcount.printing import Watch
+    from headcount.reproduction.carry_out import Plan
+    from headcount.reproduction.carry_out import reproduce as carry_out
+    from headcount.reproduction.tables import show
+    from headcount.sweep import Cluster, Pool, Workers
+
+    place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
+    plan = Plan(experiment, scale, place, data, model, of.settings_of("--set", changes), tuple(only or ()))
+    runs = plan.runs()
+    if scale == "full" and not yes:
+        _ask(experiment, runs)
+
+    def pool() -> Pool:
+        return Workers(workers) if ray is None else Cluster(ray, ray_cpus, ray_gpus)
+
+    share = max(1, int(ray_cpus) if ray is not None else (os.cpu_count() or 1) // workers)
+    try:
+        with Watch() as watch:
+            progress, records = carry_out(plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say)
+    except KeyboardInterrupt:
+        raise PruningError(f"Stopped. What is done is in {place}; the same command goes on.") from None
+    ours = show(records, experiment.shows)
+    if json_:
+        print_json({"published": experiment.published, "ours": ours, "failed": progress.failed})
+    else:
+        print_table(experiment.published, f"published: {experiment.title}")
+        print_table(ours, f"ours, {scale} scale")
+        for failed, error in progress.failed.items():
+            print_lines(f"failed: {failed}: {error}")
+        print_lines(
+            experiment.differences, f"{len(progress.done)} of {len(runs)} runs done. See {place / 'report.html'}."
+        )
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+def _list(json_: bool) -> None:
+    from headcount.reproduction import experiment_names, read_experiment
+    from headcount.reproduction.experiment import PAPERS
+
+    found = [read_experiment(name) for name in experiment_names()]
+    rows: list[dict[str, Any]] = [
+        {"name": each.name, "shows": each.title, "runs of": each.source.name if each.source is not each else ""}
+        for each in found
+    ]
+    if json_:
+        return print_json(
+            [{**row, "what": each.what, "paper": PAPERS[each.paper]} for row, each in zip(rows, found, strict=True)]
+        )
+    for paper, title in PAPERS.items():
+        print_table([row for row, each in zip(rows, found, strict=True) if each.paper == paper], title)
+
+
+def _ask(experiment: Any, runs: Any) -> None:
+    """Tell what a full run needs, and let the user agree to it.
+
+    Raises:
+        BadRecipe: The user does not, or cannot be asked.
+    """
+    from headcount.reproduction.needs import cost
+
+    found = cost(runs, experiment.needs)
+    told = (
+        f"'{experiment.source.name}' in full is {found.runs} runs of {found.steps:,} optimiser steps and "
+        f"{found.tokens:.2g} tokens together, and downloads its data; {experiment.needs['hardware']}."
+    )
+    if not sys.stdin.isatty():
+        raise BadRecipe(f"{told} To carry it out: --yes. For two cores: --scale small.")
+    if not typer.confirm(f"{told} Carry it out?", err=True):
+        raise BadRecipe("Not carried out. For two cores: --scale small.")

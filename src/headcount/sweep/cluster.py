@@ -1,0 +1,99 @@
+"""Runs carried out by the nodes of a Ray cluster, on storage that they share."""
+
+import logging
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from headcount.errors import BadRecipe, DiskFull
+from headcount.sweep.work import Work
+
+ANSWER_WITHIN = 5.0
+"""Seconds in which an address has to answer."""
+
+
+class Cluster:
+    """Runs as tasks of Ray. A task whose node dies is started again on another, and goes on from its checkpoints.
+
+    Args:
+        address: Of the cluster: `host:port`, `ray://host:port`, or `auto`: the one this machine belongs to.
+        cpus: Cores of each run; fractions are allowed.
+        gpus: Accelerators of each run, likewise.
+        retries: How many times a run whose node died is started again.
+
+    Raises:
+        BadRecipe: Ray is not installed, or the address does not answer.
+    """
+
+    def __init__(self, address: str = "auto", cpus: float = 1.0, gpus: float = 0.0, retries: int = 5) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise BadRecipe("Ray is not installed: pip install 'headcount[ray]'.") from error
+        _require_answer(address)
+        self._ray: Any = ray
+        try:
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            raise BadRecipe(f"Ray at '{address}' does not answer: {error}. Start it: ray start --head.") from error
+        self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_carry_out)
+        self._per_run = {"CPU": cpus, "GPU": gpus}
+        self._running: dict[Any, str] = {}
+
+    @property
+    def size(self) -> int:
+        """How many runs the cluster has room for now; nodes may come and go."""
+        there = self._ray.cluster_resources()
+        return max(1, int(min(there.get(name, 0.0) / need for name, need in self._per_run.items() if need)))
+
+    def start(self, work: Work) -> None:
+        """Begin a run, on any node."""
+        self._running[self._task.remote(work)] = work.run.name
+
+    def wait(self, seconds: float) -> list[tuple[str, str | None]]:
+        """The runs that ended meanwhile, each with None or why it failed."""
+        ended, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=seconds)
+        outcomes = []
+        for reference in ended:
+            name = self._running.pop(reference)
+            try:
+                full, error = self._ray.get(reference)
+            except self._ray.exceptions.RayError as lost:
+                full, error = False, f"Ray lost the run: {' '.join(str(lost).split())[:300]}"
+            if full:
+                raise DiskFull(error)
+            outcomes.append((name, error))
+        return outcomes
+
+    def close(self) -> None:
+        """Cancel whatever is running, and leave the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+
+def _carry_out(work: Work) -> tuple[bool, str | None]:
+    try:
+        return False, work.carry_out()
+    except DiskFull as error:
+        return True, str(error)
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself waits for minutes."""
+    if address in ("auto", "local"):
+        return
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise BadRecipe(f"Got Ray address '{address}'. Give host:port, ray://host:port, or auto.")
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_WITHIN).close()
+    except OSError as error:
+        raise BadRecipe(
+            f"Ray at '{address}' does not answer within {ANSWER_WITHIN:g} s: {error}. Start it: ray start --head."
+        ) from error

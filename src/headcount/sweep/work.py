@@ -1,0 +1,142 @@
+"""One run of a sweep: where it goes, and how it is carried out, in whichever process or machine."""
+
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from headcount.errors import BadRecipe, CorruptRecord, DiskFull, PruningError
+from headcount.grid import Run
+from headcount.recipe import differences
+from headcount.records import RECORD_NAME, Record, library_versions, machine, read_record
+
+
+@dataclass(frozen=True)
+class Place:
+    """The directory of a sweep.
+
+    Attributes:
+        root: `runs/NAME` is a run's model and record, `failed/NAME.json` a failed run's, `logs/NAME.log` what it said,
+            and `shared` has the stages of training that runs have in common.
+    """
+
+    root: Path
+
+    def run(self, name: str) -> Path:
+        """The output directory of a run."""
+        return self.root / "runs" / name
+
+    def failure(self, name: str) -> Path:
+        """The record of a run that failed."""
+        return self.root / "failed" / f"{name}.json"
+
+    def log(self, name: str) -> Path:
+        """What a run said."""
+        return self.root / "logs" / f"{name}.log"
+
+    def is_done(self, run: Run) -> bool:
+        """Whether the run's record is there.
+
+        Raises:
+            BadRecipe: It is another recipe's.
+        """
+        file = self.run(run.name) / RECORD_NAME
+        if not file.is_file():
+            return False
+        try:
+            found = read_record(file).recipe
+        except CorruptRecord as error:
+            raise BadRecipe(f"{error} To do so, remove {file.parent}.") from error
+        if changed := differences(found, run.recipe.to_json()):
+            raise BadRecipe(
+                f"{file.parent} holds another recipe: {'; '.join(changed)}. Name another output, or remove that run."
+            )
+        return True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Only one sweep at a time in this directory.
+
+        Raises:
+            BadRecipe: There is another.
+        """
+        for name in ("runs", "failed", "logs", "shared"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.root / ".lock", timeout=0):
+                for left in (self.root / "runs").glob(".*"):  # half-written, by processes that were killed
+                    shutil.rmtree(left, ignore_errors=True)
+                yield
+        except Timeout:
+            raise BadRecipe(f"Another sweep is at work in {self.root}. Wait for it, or name another output.") from None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run, with all that is needed to carry it out in another process or on another machine.
+
+    Attributes:
+        run: What to do.
+        place: Where, on storage that all processes share.
+        keep_model: Write the pruned model; otherwise the record alone.
+        threads: CPU threads.
+    """
+
+    run: Run
+    place: Place
+    keep_model: bool
+    threads: int
+
+    def carry_out(self) -> str | None:
+        """Do it. Everything that comes out goes to the disk.
+
+        Returns:
+            None, or why it failed, in a line.
+
+        Raises:
+            DiskFull: No other run would do better.
+        """
+        import torch
+        import transformers
+
+        from headcount.run import run_recipe
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        torch.set_num_threads(self.threads)
+        name, place = self.run.name, self.place
+        with FileLock(place.root / "runs" / f".{name}.lock"):
+            try:
+                if not place.is_done(self.run):  # by a process that was thought to be dead
+                    run_recipe(self.run.recipe, place.run(name), _log, place.root / "shared", self.keep_model)
+            except DiskFull:
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                why = " ".join(str(error).split())
+                why = why if isinstance(error, PruningError) else f"{type(error).__name__}: {why}"
+                record_failure(self.run, place, why)
+                return why
+            place.failure(name).unlink(missing_ok=True)
+        return None
+
+
+def record_failure(run: Run, place: Place, error: str) -> None:
+    """Write the record of a run that failed."""
+    record = Record(
+        signature="", recipe=run.recipe.to_json(), subset={}, heads="", metrics={}, versions=library_versions(),
+        name=run.name, machine=machine(), error=error,
+    )  # fmt: skip
+    record.write(place.failure(run.name))
+
+
+def _log(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

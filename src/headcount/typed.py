@@ -1,0 +1,52 @@
+"""Whether plain data fits the types that a dataclass states."""
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "nothing"}
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value, as JSON or TOML hold it, is of that type.
+
+    Whole numbers are numbers, truth values are not; a list is a tuple if its members fit.
+    """
+    if kind is Any:
+        return True
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, member) for member in members)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = [members[0]] * len(value) if members[-1] is ... else list(members)
+        return len(kinds) == len(value) and all(map(fits, value, kinds))
+    if origin is not None:
+        return isinstance(value, origin)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, NoneType if kind is None else kind)
+
+
+def fitted(value: Any, kind: Any) -> Any:
+    """A value that fits, as that type has it: where only they will do, a number for a whole one, a tuple for a list."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if isinstance(value, list) and any(get_origin(member) is tuple for member in members):
+        return tuple(value)
+    if isinstance(value, int) and not isinstance(value, bool) and float in members and int not in members:
+        return float(value)
+    return value
+
+
+def described(kind: Any) -> str:
+    """A type in the words of a user: `a whole number or nothing`."""
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(described(member) for member in members))
+    if origin is tuple:
+        many = members[-1] is ...
+        return f"a list of {described(members[0]).removeprefix('a ')}" + ("" if many else f", {len(members)} long")
+    if origin is not None and issubclass(origin, Mapping):
+        return "a table"
+    return NAMES.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,0 +1,194 @@
+"""Recipes and grids of them from TOML files: what they say, and what is wrong with them, by the line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headcount.errors import BadRecipe
+from headcount.grid import Grid, read_recipe
+from headcount.recipe import Recipe, differences
+from headcount.settings import TrainingSettings
+from headcount.toml import Document
+from headcount.typed import described, fits
+
+ONE = """\
+model = "bert"
+method = "michel"
+keep = 12
+
+[data]
+train = "train.tsv"
+validation = "validation.tsv"
+text = ["premise", "hypothesis"]
+
+[options]
+examples = 100
+
+[training]
+epochs = 1
+lr = 1e-4
+"""
+
+MANY = """\
+model = "bert"
+keep = [12, 24]
+seed = [0, 1]
+
+[data]
+train = "train.tsv"
+validation = "validation.tsv"
+text = ["premise", "hypothesis"]
+
+[training]
+lr = [1e-4, 2e-4]
+
+[[grid]]
+method = ["dsp-joint", "unpruned"]
+
+[[grid]]
+method = "lottery"
+seed = 0
+options.max_per_site = 1
+"""
+
+
+def document(text: str) -> Document:
+    return Document("sweep.toml", text, tomllib.loads(text))
+
+
+def test_a_file_is_the_recipe_that_it_states() -> None:
+    data = {"train": "train.tsv", "validation": "validation.tsv", "text": ("premise", "hypothesis")}
+    wanted = Recipe(
+        "bert", "michel", 12, data, options={"examples": 100}, training=TrainingSettings(epochs=1.0, lr=1e-4)
+    )
+    assert read_recipe(document(ONE), {}) == wanted
+
+
+def test_a_recipe_comes_back_from_its_plain_data() -> None:
+    recipe = read_recipe(document(ONE), {})
+    assert Recipe.from_plain(recipe.to_json()) == recipe
+
+
+def test_a_recipe_of_translation_starts_from_the_tasks_own_training() -> None:
+    text = ONE.replace('model = "bert"', 'model = "new:tiny-student"\ntask = "translation"')
+    training = read_recipe(document(text.replace('text = ["premise", "hypothesis"]', "")), {}).training
+    assert (training.lr, training.schedule, training.batch_tokens) == (1e-4, "inverse_sqrt", 4096)
+
+
+def test_values_may_be_put_in_the_places_of_the_files() -> None:
+    changed = read_recipe(document(ONE), {"keep": 3, "training.epochs": 2.0, "data.train": "other.tsv"})
+    assert (changed.keep, changed.training.epochs, changed.data["train"]) == (3, 2.0, "other.tsv")
+    assert changed.data["validation"] == "validation.tsv"
+
+
+def test_every_list_is_a_field_of_the_grid() -> None:
+    grid = Grid(document(MANY), {})
+    names = [run.name for run in grid.runs()]
+    assert len(grid) == 2 * 2 * 2 * 2 + 2 * 2
+    # Without pruning a budget means nothing: one run for each seed and learning rate.
+    assert len(names) == 8 + 4 + 4 and len(set(names)) == len(names)
+    assert "dsp-joint-k12-s1-lr=0.0002" in names and "unpruned-s0-lr=0.0001" in names
+    assert [run.recipe.options for run in grid.runs() if run.recipe.method == "lottery"] == [{"max_per_site": 1}] * 4
+    assert all(run.recipe.data["text"] == ("premise", "hypothesis") for run in grid.runs())
+
+
+def test_a_grid_that_grows_in_seeds_finds_its_runs_again() -> None:
+    few = MANY.replace("seed = [0, 1]", "seed = [0]")
+    assert {run.name for run in Grid(document(few), {}).runs()} < {run.name for run in Grid(document(MANY), {}).runs()}
+
+
+def test_a_name_tells_tables_apart() -> None:
+    text = MANY.replace('method = "lottery"', 'method = "lottery"\nname = "first"')
+    assert "first-lottery-k12-s0-lr=0.0001" in [run.name for run in Grid(document(text), {}).runs()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr =", "rate =", r"sweep.toml, line 11: unknown key 'rate' in \[training\]. Valid: epochs, steps"),
+        ("lr = [1e-4, 2e-4]", "lr = [1e-4, 'x']", "line 11: 'training.lr' is a number, got 'x'"),
+        ("lr = [1e-4, 2e-4]", "lr = -1", "sweep.toml: Learning rate and epochs must be positive, got lr -1"),
+        ("train =", "trian =", r"line 6: unknown key 'trian' in \[data\]. Valid: train, validation"),
+        ("seed = [0, 1]", "seed = [0, true]", "line 3: 'seed' is a whole number, got True"),
+        ("keep = [12, 24]", "keep = []", "line 2: 'keep' is an empty list: a grid of no runs"),
+        ("keep = [12, 24]", "heads = 3", "line 2: unknown key 'heads'. Valid: model, method, keep"),
+        ("keep = [12, 24]", "", "Method 'dsp-joint' needs a budget"),
+        ('model = "bert"', "", "the recipe has no 'model'"),
+        ('"lottery"', '"loterie"', "line 17: Unknown method 'loterie'. Valid methods: dsp-joint"),
+        ("max_per_site = 1", "max_per_site = 'x'", "line 19: 'options.max_per_site' is a whole number or nothing, got"),
+        ("max_per_site = 1", "per_site = 1", r"line 19: unknown key 'per_site' in \[options\]. Valid: late_reset"),
+        ('train = "train.tsv"', 'train = ["a b.tsv", "a_b.tsv"]',
+         r"line 13: two runs have the name 'dsp-joint-k12-s0-lr=0.0001-train=a_b.tsv'; the other is of .*line 13"),
+        ("[[grid]]\nmethod = [", "name = 3\n[[grid]]\nmethod = [", r"unknown key 'name' in \[training\]"),
+        ('text = ["premise", "hypothesis"]', "text = 3", "line 8: 'data.text' is a list of text or nothing, got 3"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(old: str, new: str, message: str) -> None:
+    assert old in MANY
+    with pytest.raises(BadRecipe, match=message):
+        Grid(document(MANY.replace(old, new)), {}).runs()
+
+
+def test_two_tables_that_differ_in_options_alone_are_told_apart_by_them() -> None:
+    other = '\n[[grid]]\nmethod = "dsp-joint"\noptions.scores_lr = 1.0\n'
+    names = [run.name for run in Grid(document(MANY + other), {}).runs()]
+    assert "dsp-joint-k12-s0-lr=0.0001-scores_lr=1.0" in names and "dsp-joint-k12-s0-lr=0.0001" in names
+
+
+def test_a_grid_is_no_recipe() -> None:
+    with pytest.raises(BadRecipe, match="a grid of 20 runs. Run it by: headcount sweep sweep.toml"):
+        read_recipe(document(MANY), {})
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match="There is no file"):
+        Document.read(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("keep = 3\nmethod = \n")
+    with pytest.raises(BadRecipe, match="cannot be read as TOML.*line 2"):
+        Document.read(tmp_path / "broken.toml")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "fitting"),
+    [
+        (1, int, True), (1, float, True), (1.5, int, False), (True, int, False), (True, bool, True), ("x", str, True),
+        (None, int | None, True), (None, int, False), (["a"], tuple[str, ...] | None, True),
+        ("a", tuple[str, ...], False),
+        (["a", "b"], tuple[str, str], True), (["a"], tuple[str, str], False), ([1], tuple[str, ...], False),
+        ({}, dict[str, int], True), ([], dict[str, int], False), (object(), Any, True),
+    ],
+)  # fmt: skip
+def test_types(value: Any, kind: Any, fitting: bool) -> None:
+    assert fits(value, kind) is fitting
+
+
+def test_types_in_words() -> None:
+    assert described(int | float | None) == "a whole number or a number or nothing"
+    assert described(tuple[str, str]) == "a list of text, 2 long"
+
+
+KEYS = st.text("abcdef", min_size=1, max_size=3)
+
+
+@given(st.dictionaries(KEYS, st.dictionaries(KEYS, st.integers(0, 9), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_places_are_the_lines_of_keys(tables: dict[str, dict[str, int]]) -> None:
+    lines = [
+        line for name, table in tables.items() for line in (f"[{name}]", *(f"{k} = {v}" for k, v in table.items()))
+    ]
+    read = document("\n".join(lines))
+    for name, table in tables.items():
+        start = lines.index(f"[{name}]") + 1
+        assert read.place(name) == f"sweep.toml, line {start}"
+        for offset, key in enumerate(table, start=1):
+            assert read.place(name, key) == f"sweep.toml, line {start + offset}"
+            assert read.place(name, key, "deeper") == read.place(name, key)
+
+
+def test_differences_name_both_values() -> None:
+    found = {"keep": 3, "training": {"lr": 1.0, "steps": 2}, "text": ["a"]}
+    wanted = {"keep": 4, "training": {"lr": 1.0, "steps": 3}, "text": ("a",)}
+    assert differences(found, wanted) == ["keep was 3, is 4", "training.steps was 2, is 3"]
