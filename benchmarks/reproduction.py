@@ -22,7 +22,7 @@ from headcount.reproduction import Experiment, experiment_names, read_experiment
 from headcount.reproduction.carry_out import Plan
 from headcount.reproduction.experiment import PAPERS
 from headcount.reproduction.needs import ASSUMED, Throughput, cost, read_throughputs
-from headcount.reproduction.tables import show
+from headcount.reproduction.tables import published, show
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("docs") / "results" / "reproduction"
@@ -121,7 +121,7 @@ def section(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
     """One experiment: published, ours, command, needs, differences."""
     file = RESULTS / f"{experiment.source.name}.jsonl"
     lines = [f"## {experiment.name}\n", f"{experiment.title}. {experiment.what}\n", "Published:\n"]
-    lines += [markdown(experiment.published), ""]
+    lines += [markdown(published(experiment.published)), ""]
     if (ROOT / file).is_file():
         records, _ = read_records(ROOT / file)
         rows = show(records, experiment.shows)
@@ -132,7 +132,8 @@ def section(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
         lines += [spent(records), ""]
     else:
         lines += ["Small, ours: **not run yet.**\n"]
-    lines += ["```console", f"headcount reproduce {experiment.name} --scale small", "```\n"]
+    given = " --data DATA --model MODEL" if experiment.wants("small", "data") else ""
+    lines += ["```console", f"headcount reproduce {experiment.name} --scale small{given}", "```\n"]
     lines += [f"**Differences.** {experiment.differences.strip()}\n", f"**In full.** {full(experiment, throughputs)}\n"]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
@@ -101,6 +102,9 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(*args, **kwargs)
         self.sampler, self.frozen, self.first, self.total, self.moments = sampler, frozen, first, total, moments
+        if frozen and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            # Nothing is left for DDP to average, which is an error to it; on GPUs accelerate sees to that itself.
+            self.accelerator.prepare_model = lambda model, *_, **__: model
         self._anchor = torch.zeros((), requires_grad=True, device=self.args.device)
         # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
         # divide it by the number of batches that it accumulates.

@@ -65,7 +65,7 @@ def reproduce(
     from headcount.printing import Watch
     from headcount.reproduction.carry_out import Plan
     from headcount.reproduction.carry_out import reproduce as carry_out
-    from headcount.reproduction.tables import show
+    from headcount.reproduction.tables import published, show
     from headcount.sweep import Cluster, Pool, Workers
 
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
@@ -87,7 +87,7 @@ def reproduce(
     if json_:
         print_json({"published": experiment.published, "ours": ours, "failed": progress.failed})
     else:
-        print_table(experiment.published, f"published: {experiment.title}")
+        print_table(published(experiment.published), f"published: {experiment.title}")
         print_table(ours, f"ours, {scale} scale")
         for failed, error in progress.failed.items():
             print_lines(f"failed: {failed}: {error}")

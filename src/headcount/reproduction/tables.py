@@ -1,6 +1,6 @@
 """Records beside what was published: the same as a table of the paper, or as a figure's points."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headcount.records import Record
@@ -118,6 +118,19 @@ def convergence(records: Sequence[Record]) -> list[Row]:
         cells = {f"step {look['step']}": _number(look["development"].get(each.metric)) for look in looks}
         rows.append({**_about(each, name, run), **cells})
     return _same_columns(rows)
+
+
+def published(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The published rows as text; fractions have as many digits as the column's longest."""
+    digits: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float):
+                digits[name] = max(digits.get(name, 0), len(str(value).partition(".")[2]))
+    return [
+        {name: f"{value:.{digits[name]}f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def show(records: Sequence[Record], shows: str) -> list[Row]:
