@@ -7,8 +7,10 @@ import argparse
 import json
 import re
 from collections import defaultdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
+
+from headcount.records import Record
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
     if options.copy_to is not None:
         options.copy_to.mkdir(parents=True, exist_ok=True)
         for name, record in found.items():
-            (options.copy_to / f"{name}.json").write_text(json.dumps(portable(record)) + "\n")
+            (options.copy_to / f"{name}.json").write_text(json.dumps(Record(**record).portable().to_json()) + "\n")
 
 
 def by_record(records: list[dict[str, Any]]) -> None:
@@ -77,17 +79,6 @@ def accuracy_text(records: list[dict[str, Any]]) -> str:
 
 def sorted_range(numbers: list[int]) -> str:
     return f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)}–{max(numbers)}"
-
-
-def portable(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with the last two parts of paths only: what names the data, not where they lie."""
-    recipe = record["recipe"]
-    data = {name: short(value) if name in ("train", "validation") else value for name, value in recipe["data"].items()}
-    return {**record, "recipe": {**recipe, "model": short(recipe["model"]), "data": data}}
-
-
-def short(path: str) -> str:
-    return "/".join(PurePath(path).parts[-2:])
 
 
 def kept(record: dict[str, Any]) -> int:

@@ -54,6 +54,15 @@ def test_records_of_the_first_version_are_read() -> None:
     assert (len(found) > 20 and problems == [] and found[0].total is None) or found[0].total == 72
 
 
+def test_a_portable_record_names_data_and_not_where_they_lie() -> None:
+    data = {"train": "/home/a/multi30k/train.en,/home/a/multi30k/train.de", "validation": "hub:a/b:c", "max_length": 5}
+    moved = record(recipe={**record().recipe, "model": "/home/a/models/small", "data": data}).portable().recipe
+    assert moved["model"] == "models/small" and moved["method"] == "michel"
+    assert moved["data"] == {**data, "train": "multi30k/train.en,multi30k/train.de"}
+    new = record(recipe={**record().recipe, "model": "new:tiny-student,d_model=64"}).portable().recipe["model"]
+    assert new == "new:tiny-student,d_model=64"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

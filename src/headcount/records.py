@@ -4,9 +4,9 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from headcount.errors import CorruptRecord
@@ -83,6 +83,20 @@ class Record:
         """The record as plain data."""
         return asdict(self)
 
+    def portable(self) -> "Record":
+        """The record for others to read: of models and data the last two parts of their paths, which name them."""
+
+        def short(value: str) -> str:
+            return ",".join("/".join(PurePath(part).parts[-2:]) for part in value.split(","))
+
+        data = {
+            name: short(value) if isinstance(value, str) and not value.startswith(("hub:", "sacrebleu:")) else value
+            for name, value in self.recipe.get("data", {}).items()
+        }
+        model = str(self.recipe.get("model", ""))
+        recipe = {**self.recipe, "data": data, "model": model if model.startswith("new:") else short(model)}
+        return replace(self, recipe=recipe)
+
     def write(self, path: Path) -> None:
         """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
         write_atomically(path, json.dumps(self.to_json()) + "\n")
@@ -151,7 +165,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                 else:
                     name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
                     # The same record may lie in a run's directory and in a sweep's list.
-                    records.setdefault((name, record.signature, str(record.error)), _named(record, name))
+                    records.setdefault((name, record.signature, str(record.error)), replace(record, name=name))
     return list(records.values()), problems
 
 
@@ -171,10 +185,6 @@ def _is_record(folder: str, name: str) -> bool:
         return False
     with open(Path(folder, name), encoding="utf-8", errors="replace") as file:
         return file.read(14).startswith('{"signature":')
-
-
-def _named(record: Record, name: str) -> Record:
-    return Record(**{**{each.name: getattr(record, each.name) for each in fields(Record)}, "name": name})
 
 
 def _parse(line: str, place: str) -> Record:

@@ -6,6 +6,8 @@ from typing import Any, Union, get_args, get_origin
 
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "nothing"}
 
+LISTED = {int: "whole numbers", float: "numbers"}
+
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value, as JSON or TOML hold it, is of that type.
@@ -22,6 +24,8 @@ def fits(value: Any, kind: Any) -> bool:
             return False
         kinds = [members[0]] * len(value) if members[-1] is ... else list(members)
         return len(kinds) == len(value) and all(map(fits, value, kinds))
+    if origin is list:
+        return isinstance(value, list | tuple) and all(fits(member, members[0]) for member in value)
     if origin is not None:
         return isinstance(value, origin)
     if kind in (int, float):
@@ -44,9 +48,9 @@ def described(kind: Any) -> str:
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(described(member) for member in members))
-    if origin is tuple:
-        many = members[-1] is ...
-        return f"a list of {described(members[0]).removeprefix('a ')}" + ("" if many else f", {len(members)} long")
+    if origin in (tuple, list):
+        many = origin is list or members[-1] is ...
+        return f"a list of {LISTED.get(members[0], described(members[0]))}" + ("" if many else f", {len(members)} long")
     if origin is not None and issubclass(origin, Mapping):
         return "a table"
     return NAMES.get(kind, getattr(kind, "__name__", str(kind)))

@@ -113,6 +113,9 @@ def records(
     columns: Annotated[str | None, typer.Option(help="Columns to show, between commas. See all: --csv.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every column of the records to this CSV file.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the records whole, one JSON line each.")] = False,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="With --json: of models and data only the last two parts of their paths.")
+    ] = False,
 ) -> None:
     """List records, choose among them, and hand them on."""
     import json
@@ -134,7 +137,7 @@ def records(
         say(f"Wrote {len(table)} records to {csv}.")
     if json_:
         for index in chosen:
-            print(json.dumps(found[index].to_json()))
+            print(json.dumps((found[index].portable() if portable else found[index]).to_json()))
         return
     shown = _columns(columns, [rows[index] for index in chosen], valid)
     print_table([{name: _text(rows[index].get(name)) for name in shown} for index in chosen])

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from headcount.errors import BadRecipe
+from headcount.typed import described, fits
 
 DECODERS = ("attention", "ssru")
 NORMS = ("post", "pre")
@@ -70,6 +71,9 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     decoder_start_token_id: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, kind in TranslatorConfig.__annotations__.items():
+            if not fits(getattr(self, name), kind):
+                raise BadRecipe(f"Got {name} {getattr(self, name)!r}. Give {described(kind)}.")
         for name, valid in {
             "decoder_type": DECODERS, "norm": NORMS, "tied_embeddings": EMBEDDINGS, "activation": ACTIVATIONS,
         }.items():  # fmt: skip

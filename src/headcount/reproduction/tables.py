@@ -136,7 +136,7 @@ def published(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 def show(records: Sequence[Record], shows: str) -> list[Row]:
     """The table of that name in `TABLES`, without columns that say the same in every row or nothing at all."""
     rows = _same_columns(TABLES[shows](records))
-    idle = {name for name in ("data", "seed", "figure", "conditions") if len({row.get(name) for row in rows}) < 2}
+    idle = {name for name in ("data", "seed", "conditions") if len({row.get(name) for row in rows}) < 2}
     empty = {name for row in rows for name in row if not any(other[name] for other in rows)}
     return [{name: value for name, value in row.items() if name not in idle | empty} for row in rows]
 
