@@ -20,8 +20,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+EXPERIMENTS = (ROOT / "docs" / "experiments.md").read_text()
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +38,19 @@ def place(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
         torch.manual_seed(0)
         BertModel(config).save_pretrained(directory / "my-encoder")
     tiny_tokenizer.save_pretrained(directory / "my-encoder")
-    rows = ["sentence\tlabel", *(f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(64))]
+    rows = [
+        "sentence\tlabel",
+        *(f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(360)),
+    ]  # a twentieth of them suffices to score heads on
     (directory / "train.tsv").write_text("\n".join(rows))
     (directory / "validation.tsv").write_text("\n".join(rows[:20]))
     for side, number in (("en", "number"), ("de", "Nummer")):
         lines = [f"{number} {i} {word}" for i in range(120) for word in ("a", "b")]
         (directory / f"train.{side}").write_text("\n".join(lines) + "\n")
         (directory / f"test.{side}").write_text("\n".join(lines[:6]) + "\n")
+    grid = next(block for block in blocks("toml", EXPERIMENTS) if "[[grid]]" in block)
+    small = re.sub(r"keep = .*", "keep = [12, 4]", re.sub(r"seed = .*", "seed = 0", grid))
+    (directory / "sweep.toml").write_text(small)
     return directory
 
 

@@ -78,6 +78,7 @@ def run_recipe(
         development=prepared.development,
         measure=measure if followed else None,
         notes=dict(prepared.notes),
+        context={"task": recipe.task, **recipe.data},
     )
     say(prepared.summary)
     if recipe.method == AUTO:

@@ -54,6 +54,7 @@ class Workbench:
         costs: Of `training` and `selection`: optimiser steps, seconds, peak memory in bytes.
         dynamics: What was seen during training.
         notes: What a method has to tell of this run.
+        context: What else a training depends on, as plain data: the task and its fields.
     """
 
     model: Any
@@ -69,6 +70,7 @@ class Workbench:
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> float:
@@ -137,10 +139,13 @@ class Workbench:
         to_the_end = (stage.first + steps == total or stage.name == Stage.name) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
         keeper = Keeper(settings, self.measure, judges=gates is None)
+        saves = self.settings
+        if self._shares(stage) and not saves.checkpoint_every:  # the last one is what others take up
+            saves = replace(saves, checkpoint_every=steps)
         by_tokens = self.settings.batch_tokens is not None
         trainer = GatedTrainer(
             model=self.model,
-            args=arguments_for(self.settings, directory, steps, total, self.seed, device),
+            args=arguments_for(saves, directory, steps, total, self.seed, device),
             train_dataset=Batches(self.data) if by_tokens else self.data,
             data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
             sampler=self._order(stage, steps, total),
@@ -180,18 +185,26 @@ class Workbench:
         self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
         return _moments(trainer, directory, over) if stage.keeps_moments else {}
 
+    def _shares(self, stage: Stage) -> bool:
+        """Whether the stage is one that other runs may have trained."""
+        return self.directory is not None and self.shared is not None and stage.shared
+
     def _directory_of(self, stage: Stage, total: int, steps: int) -> Path | None:
         """Where the stage's checkpoints lie: by what defines it, if runs share it."""
-        if self.directory is None or self.shared is None or not stage.shared:
+        if self.shared is None or not self._shares(stage):
             return None if self.directory is None else self.directory / stage.name
-        defined = json.dumps([asdict(stage), asdict(self.settings), self.seed, total, steps], sort_keys=True)
+        # Models of the same weights may differ in what their configurations say, dropout for one.
+        config = getattr(self.model, "config", None)
+        parts = [asdict(stage), asdict(self.settings), self.seed, total, steps, self.context]
+        parts.append({} if config is None else config.to_dict())
+        defined = json.dumps(parts, sort_keys=True, default=str)
         digests = (digest(self.model), dataset_digest(self.data), dataset_digest(self.development))
         return self.shared / hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
 
     @contextmanager
     def _alone(self, stage: Stage, directory: Path | None) -> Iterator[None]:
         """Of several processes that want a shared stage one trains it; the others wait, and find it done."""
-        if directory is None or self.shared is None or not stage.shared or world_size() > 1:
+        if directory is None or not self._shares(stage) or world_size() > 1:
             yield
             return
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -334,12 +347,21 @@ def _look(stage: str, look: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _last_checkpoint(directory: Path | None) -> tuple[str | None, int]:
-    """The newest checkpoint that was written to its end, and its step. The Trainer writes its state file last."""
+    """The newest checkpoint that was written to its end, and its step."""
     if directory is None or not directory.is_dir():
         return None, 0
     steps = {
         int(path.name.rpartition("-")[2]): path
         for path in directory.glob("checkpoint-*")
-        if (path / "trainer_state.json").is_file()
+        if _is_whole(path / "trainer_state.json")
     }
     return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether a checkpoint's state file is. The Trainer writes it last, but in place: a kill may leave half of it."""
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

@@ -24,6 +24,10 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+_NO_ROOM = (os.strerror(errno.ENOSPC), "unexpected pos", "PytorchStreamWriter failed writing", "iostream error")
+"""What a full disk is called by libraries that raise errors of their own: safetensors, with the system's words, torch."""
+
+
 @contextmanager
 def naming_a_full_disk(path: str | Path) -> Iterator[None]:
     """Within the block, a full disk is an error of ours that says what was not written.
@@ -34,8 +38,7 @@ def naming_a_full_disk(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # safetensors raises an error of its own kind, with the system's words in it.
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(said in str(error) for said in _NO_ROOM):
             raise DiskFull(f"The disk is full: {path} was not written. Free some space and try again.") from error
         raise
 
