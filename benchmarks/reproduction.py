@@ -134,6 +134,8 @@ def section(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
         lines += ["Small, ours: **not run yet.**\n"]
     given = " --data DATA --model MODEL" if experiment.wants("small", "data") else ""
     lines += ["```console", f"headcount reproduce {experiment.name} --scale small{given}", "```\n"]
+    if experiment.seen:
+        lines.append(f"**Seen.** {experiment.seen.strip()}\n")
     lines += [f"**Differences.** {experiment.differences.strip()}\n", f"**In full.** {full(experiment, throughputs)}\n"]
     return "\n".join(lines)
 

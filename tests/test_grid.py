@@ -1,5 +1,6 @@
 """Recipes and grids of them from TOML files: what they say, and what is wrong with them, by the line."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,12 @@ def test_a_name_tells_tables_apart() -> None:
     [
         ("lr =", "rate =", r"sweep.toml, line 11: unknown key 'rate' in \[training\]. Valid: epochs, steps"),
         ("lr = [1e-4, 2e-4]", "lr = [1e-4, 'x']", "line 11: 'training.lr' is a number, got 'x'"),
+        ('train = "train.tsv"', "", "sweep.toml: Task 'classification' has no train. Give data.train."),
+        ("lr = [1e-4, 2e-4]", "lr = nan", "Got lr nan. Give a finite number."),
         ("lr = [1e-4, 2e-4]", "lr = -1", "sweep.toml: Learning rate and epochs must be positive, got lr -1"),
         ("train =", "trian =", r"line 6: unknown key 'trian' in \[data\]. Valid: train, validation"),
         ("seed = [0, 1]", "seed = [0, true]", "line 3: 'seed' is a whole number, got True"),
+        ("seed = [0, 1]", "seed = 99999999999", "Got seed 99999999999. Give a whole number from 0 to 4294967295"),
         ("keep = [12, 24]", "keep = []", "line 2: 'keep' is an empty list: a grid of no runs"),
         ("keep = [12, 24]", "heads = 3", "line 2: unknown key 'heads'. Valid: model, method, keep"),
         ("keep = [12, 24]", "", "Method 'dsp-joint' needs a budget"),
@@ -139,9 +143,30 @@ def test_two_tables_that_differ_in_options_alone_are_told_apart_by_them() -> Non
     assert "dsp-joint-k12-s0-lr=0.0001-scores_lr=1.0" in names and "dsp-joint-k12-s0-lr=0.0001" in names
 
 
+@pytest.mark.parametrize(
+    ("values", "name", "ends"),
+    [
+        (["数据一", "数据二"], "", ["train=数据一", "train=数据二"]),
+        (["x" * 300 + "1", "x" * 300 + "2"], "", None),
+        (["数" * 300 + "1", "数" * 300 + "2"], "", None),
+        (["a", "b"], "..hidden", ["train=a", "train=b"]),
+    ],
+)
+def test_names_are_fit_for_directories(values: list[str], name: str, ends: list[str] | None) -> None:
+    text = ONE.replace('train = "train.tsv"', f"train = {json.dumps(values, ensure_ascii=False)}")
+    names = [run.name for run in Grid(document(f'name = "{name}"\n{text}'), {}).runs()]
+    assert len(set(names)) == 2 and all(len(each.encode()) <= 180 and not each.startswith(".") for each in names)
+    assert ends is None or [each.rpartition("-")[2] for each in names] == ends
+
+
 def test_a_grid_is_no_recipe() -> None:
     with pytest.raises(BadRecipe, match="a grid of 20 runs. Run it by: headcount sweep sweep.toml"):
         read_recipe(document(MANY), {})
+
+
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_text("\ufeff" + ONE, encoding="utf-8")
+    assert read_recipe(Document.read(tmp_path / "marked.toml"), {}).keep == 12
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -49,6 +49,23 @@ def test_records_are_found_wherever_they_lie(tmp_path: Path) -> None:
     assert [each.name for each in read_records(tmp_path / "list.jsonl", tmp_path)[0]] == ["e", "f", "d", "d", "b"]
 
 
+def test_records_of_one_name_are_shown_unless_they_are_the_same(tmp_path: Path) -> None:
+    """The signature does not have everything; a list for others lacks paths, and was made before the speed was."""
+    far = record(recipe={**record().recipe, "model": "/home/a/models/m"})
+    other = record(recipe={**record().recipe, "training": {"lr": 0.1, "max_grad_norm": 2.0}})
+    for place, each in {"a": far, "b": replace(far.portable(), speed={"speedup": 1.0}), "c": other}.items():
+        (tmp_path / place).mkdir()
+        each.write(tmp_path / place / RECORD_NAME)
+    assert read_records(tmp_path) == ([far, other], [])
+
+
+def test_data_beside_records_are_left_alone(tmp_path: Path) -> None:
+    record().write(tmp_path / RECORD_NAME.replace("json", "jsonl"))
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n' * 3)
+    assert read_records(tmp_path) == ([record()], [])
+    assert len(read_records(tmp_path / "train.jsonl")[1]) == 3  # it was named
+
+
 def test_records_of_the_first_version_are_read() -> None:
     found, problems = read_records(RESULTS / "methods")
     assert (len(found) > 20 and problems == [] and found[0].total is None) or found[0].total == 72
@@ -111,6 +128,12 @@ def test_the_command_lists_filters_and_exports(tmp_path: Path) -> None:
     one = headcount("records", tmp_path, "--where", "name=b", "--csv", tmp_path / "all.csv", "--columns", "name,kept")
     assert "1 of 2 records" in one.stdout and "accuracy" not in one.stdout
     assert list(pandas.read_csv(tmp_path / "all.csv")["metric.accuracy"]) == [0.75]
+    low = record("c", recipe={**record().recipe, "training": {"lr": 2e-5}}, metrics={"accuracy": float("nan")})
+    low.write(tmp_path / "low.jsonl")
+    for condition in ("training.lr=2e-05", "training.lr=0.00002", "metric.accuracy=nan"):
+        shown = headcount("records", tmp_path, "--where", condition, "--columns", "name,training.lr")
+        assert "1 of 3 records" in shown.stdout and "2e-05" in shown.stdout, shown
+    (tmp_path / "low.jsonl").unlink()
     whole = headcount("records", tmp_path, "--json")
     assert [json.loads(line)["name"] for line in whole.stdout.splitlines()] == ["a", "b"]
     for words, message in {

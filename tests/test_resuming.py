@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from benches import alike, bench, weights
 from headcount.checkpoint import load
 from headcount.errors import BadRecipe
 from headcount.methods import METHODS
 from headcount.run import run_recipe
-from headcount.settings import TrainingSettings
+from headcount.settings import Stage, TrainingSettings
 from headcount.trainer import GatesCallback
+from headcount.training import _last_checkpoint
 from recipes import OPTIONS, recipe, slow, some
 
 
@@ -68,8 +70,8 @@ def test_a_killed_run_goes_on(
     assert sum(cost["steps"] for cost in resumed.costs.values()) == total
     assert [_settled(look) for look in resumed.dynamics] == [_settled(look) for look in straight.dynamics]
     assert json.dumps(resumed.notes) == json.dumps(straight.notes)
-    weights = [load(tmp_path / each).state_dict() for each in ("straight", "out")]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    one, other = (load(tmp_path / each).state_dict() for each in ("straight", "out"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def _settled(look: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +99,38 @@ def test_a_kill_between_a_stage_and_what_it_hands_on(
     assert list((tmp_path / "out.checkpoints" / "late").glob("checkpoint-2"))
     resumed = run_recipe(wanted, tmp_path / "out")
     assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+
+
+def test_a_checkpoint_whose_state_was_cut_off_is_none(tmp_path: Path) -> None:
+    for step, text in {2: '{"global_step": 2}', 4: '{"global_', 6: ""}.items():
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+    (tmp_path / "checkpoint-8").mkdir()
+    assert _last_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-2"), 2)
+
+
+def test_a_shared_stage_is_that_of_weights_configuration_and_task(tmp_path: Path) -> None:
+    """Dropout, say, is in the configuration alone; what the weights are judged by is the task's."""
+
+    def place(**changes: Any) -> Path | None:
+        on = replace(bench(tmp_path / "run"), shared=tmp_path / "shared", **changes)
+        return on._directory_of(Stage(shared=True), 12, 12)
+
+    dropping = bench().model
+    dropping.config.hidden_dropout_prob = 0.3
+    assert place() == place() != place(model=dropping)
+    assert place(context={"max_length": 64}) not in (place(), place(context={"max_length": 65}))
+
+
+def test_a_shared_stage_is_trained_once_also_without_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (replace(bench(tmp_path / name), shared=tmp_path / "shared") for name in "ab")
+    first.train(stage=Stage(shared=True))
+    kill_after(0, monkeypatch)
+    second.train(stage=Stage(shared=True))
+    assert alike(weights(first.model), weights(second.model))
+    assert second.costs["training"]["steps"] == first.costs["training"]["steps"] == 12
 
 
 def test_decisions_of_another_recipe_are_not_taken_up(

@@ -1,5 +1,6 @@
 """Sweeps: whatever stops them, they end with the same records; what runs have in common is trained once."""
 
+import errno
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,10 @@ import pytest
 
 from headcount.errors import BadRecipe, DiskFull
 from headcount.grid import Grid, Run
+from headcount.printing import Watch
+from headcount.recipe import Recipe
 from headcount.records import RECORD_NAME, Record, read_records
-from headcount.sweep import Place, Progress, Work, Workers, measure_speed, run_sweep
+from headcount.sweep import Cluster, Place, Progress, Work, Workers, cluster, measure_speed, run_sweep
 from headcount.sweep.loop import _next
 from headcount.toml import Document
 from processes import headcount
@@ -164,6 +168,43 @@ def test_what_is_there_is_another_recipes(grid_file: Callable[..., Path], tmp_pa
         run_sweep([run], tmp_path / "out", Here)
 
 
+def test_a_method_that_was_left_to_headcount_is_done_when_it_was_chosen(
+    grid_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    [run, *_] = runs_of(grid_file(["auto"], [2], [0]))
+    chosen = record_of(replace(run.recipe, method="gradual"))
+    (tmp_path / "runs" / run.name).mkdir(parents=True)
+    chosen.write(tmp_path / "runs" / run.name / RECORD_NAME)
+    assert Place(tmp_path).is_done(run)
+    with pytest.raises(BadRecipe, match="keep was 2, is 3"):
+        Place(tmp_path).is_done(Run(run.name, replace(run.recipe, keep=3)))
+
+
+def test_a_failure_is_that_of_its_recipe_and_of_its_last_try(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    corrected = Run(run.name, replace(run.recipe, keep=3))
+    assert run_sweep([run], tmp_path, lambda: Here(lambda work: "too big")).failed == {run.name: "too big"}
+    assert run_sweep([run], tmp_path, pytest.fail).failed == {run.name: "too big"}
+    assert run_sweep([corrected], tmp_path, lambda: Here(lambda work: "killed")).failed == {run.name: "killed"}
+    [found] = read_records(tmp_path)[0]
+    assert (found.error, found.recipe["keep"]) == ("killed", 3)
+    (tmp_path / "failed" / f"{run.name}.json").write_text('{"signature": "cut')
+    assert run_sweep([run], tmp_path, lambda: Here(lambda work: None)).done == [run.name]
+
+
+def test_checkpoints_of_a_run_that_is_whole_are_removed(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    """It was killed between its record and the end of its tidying up."""
+    for name in ("whole", "whole.checkpoints", "begun.checkpoints", ".half"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "whole" / RECORD_NAME).write_text("{}")
+    with Place(tmp_path).alone():
+        assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["begun.checkpoints", "whole"]
+
+
+def record_of(recipe: Recipe) -> Record:
+    return Record("x", recipe.to_json(), {"a": [0]}, "1", {"accuracy": 0.5})
+
+
 def test_one_sweep_at_a_time(tmp_path: Path) -> None:
     with Place(tmp_path).alone(), pytest.raises(BadRecipe, match="Another sweep is at work"):
         run_sweep([], tmp_path, Here)
@@ -182,6 +223,84 @@ def test_a_full_disk_stops_the_sweep_and_fails_no_run(grid_file: Callable[..., P
         run_sweep(runs[:3], tmp_path / "out", lambda: pool, keep_models=False)
     assert pool.order == [runs[0].name, runs[1].name] and not list((tmp_path / "out" / "failed").iterdir())
     assert len(run_sweep(runs[:3], tmp_path / "out", Here, keep_models=False).done) == 3
+
+
+@pytest.mark.parametrize("where", ["run", "failure", "log"])
+def test_a_full_disk_is_no_fault_of_the_runs_wherever_it_is_met(
+    where: str, grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    work = Work(run, Place(tmp_path), False, 1)
+
+    def full(*args: Any) -> None:
+        if where == "log":
+            os.write(2, b"what it says")
+        raise OSError(errno.ENOSPC, "full") if where == "run" else ValueError("unlucky")
+
+    monkeypatch.setattr("headcount.run.run_recipe", full)
+    if where == "failure":
+        monkeypatch.setattr(Record, "write", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with Place(tmp_path).alone():
+        if where == "log":
+            if not Path("/dev/full").exists():
+                pytest.skip("no device that is always full")
+            work.place.log(run.name).symlink_to("/dev/full")
+        with pytest.raises(DiskFull), work.logged() if where == "log" else nullcontext():
+            work.carry_out()
+    assert not list((tmp_path / "failed").iterdir())
+
+
+def test_an_error_of_many_lines_is_cut(
+    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process could not get more than 64 KB through a pipe that nobody reads before it ends."""
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+
+    def fail(*args: Any) -> None:
+        raise ValueError("missing key\n" * 10_000)
+
+    monkeypatch.setattr("headcount.run.run_recipe", fail)
+    with Place(tmp_path).alone():
+        why = Work(run, Place(tmp_path), False, 1).carry_out()
+    assert why is not None and why.startswith("ValueError: missing key missing") and len(why) == 2000
+
+
+def test_what_a_run_says_goes_to_its_log(grid_file: Callable[..., Path], tmp_path: Path, capfd: Any) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    work = Work(run, Place(tmp_path), False, 1)
+    with Place(tmp_path).alone(), pytest.raises(KeyError), work.logged():
+        os.write(2, b"inside\n")
+        raise KeyError
+    os.write(2, b"after\n")
+    told = capfd.readouterr().err
+    assert "after" in told and "inside" not in told
+    assert (tmp_path / "logs" / f"{run.name}.log").read_text().endswith("inside\n")
+
+
+def test_on_a_cluster_paths_are_those_of_where_the_command_was_given(
+    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    monkeypatch.setattr(Work, "logged", lambda work: nullcontext())
+    monkeypatch.setattr(Work, "carry_out", lambda work: str(Path.cwd()))
+    monkeypatch.chdir(Path.cwd())
+    for directory in (tmp_path, tmp_path / "none"):
+        assert cluster._carry_out(Work(run, Place(tmp_path), False, 1), directory) == (False, str(tmp_path.resolve()))
+
+
+@pytest.mark.parametrize("need", [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.5), (1.0, 1.5), (float("nan"), 0.0)])
+def test_fractions_that_no_cluster_has(need: tuple[float, float]) -> None:
+    with pytest.raises(BadRecipe, match="cores and .* GPUs a run. Give numbers from 0 up"):
+        Cluster("auto", *need)
+
+
+def test_every_run_that_ends_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with Watch() as watch:
+        watch.show(Progress(pending=["a", "b"]))
+        watch.show(Progress(done=["a"], pending=["b"]))
+        watch.show(Progress(done=["a"], failed={"b": "unlucky"}))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in told] == ["done: a", "failed: b"]
 
 
 def test_no_run_waits_for_anothers_training_while_there_is_other_work(grid_file: Callable[..., Path]) -> None:

@@ -4,9 +4,10 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
 
 from headcount.errors import BadRecipe, PruningError
-from headcount.writing import require_empty, write_atomically, writing_directory
+from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
 
 
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
@@ -25,6 +26,7 @@ def test_a_directory_appears_whole(tmp_path: Path) -> None:
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),
     ],
 )
 def test_a_full_disk_leaves_nothing(error: Exception, tmp_path: Path) -> None:
@@ -35,6 +37,12 @@ def test_a_full_disk_leaves_nothing(error: Exception, tmp_path: Path) -> None:
         (aside / "half").write_text("x")
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_in_the_words_of_torch() -> None:
+    with pytest.raises(PruningError, match="The disk is full"), naming_a_full_disk("checkpoint"):
+        torch.save({"weights": torch.zeros(10_000)}, "/dev/full")
 
 
 def test_other_errors_pass_and_leave_nothing(tmp_path: Path) -> None:
@@ -62,6 +70,12 @@ def test_a_text_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="full"):
         write_atomically(tmp_path / "r.json", "three")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"] and (tmp_path / "r.json").read_text() == "two"
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "none" / "r.json", "one")
+    assert caught.value.filename == str(tmp_path / "none" / "r.json")
 
 
 def test_a_link_to_an_empty_directory_is_filled(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A grid of recipes: any field of a recipe is a list of values, and every combination is a run."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from headcount.toml import Document
 
 _ALWAYS = (("method",), ("keep",), ("seed",))
 """The fields that are in every run's name, so that a grid that grows later finds its runs again."""
+LONGEST_NAME = 180
+"""In bytes, of the 255 that file systems allow: names of directories and files beside a run's are longer."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Grid:
             if run.name in found and found[run.name][0] != run:
                 raise BadRecipe(
                     f"{place}: two runs have the name '{run.name}'; the other is of {found[run.name][1]}. "
-                    "Give one of these [[grid]] tables a 'name'."
+                    "Put them into [[grid]] tables of their own, each with a 'name'."
                 )
             found.setdefault(run.name, (run, place))
         if not found:
@@ -181,4 +184,9 @@ def _name(recipe: Recipe, prefix: str, varying: list[tuple[str, ...]]) -> str:
         if value is not None:
             shown = "/".join(PurePath(value).parts[-2:]) if isinstance(value, str) else value
             parts.append(f"{path[-1]}={shown}")
-    return re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(part for part in parts if part))[:180]
+    whole = "-".join(part for part in parts if part)
+    # Hidden directories are those that are not whole yet.
+    name = re.sub(r"[^\w.=+-]+", "_", whole).lstrip(".").encode()
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME - 9] + f"-{hashlib.sha256(whole.encode()).hexdigest()[:8]}".encode()
+    return name.decode(errors="ignore")

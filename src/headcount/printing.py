@@ -47,7 +47,7 @@ class Watch:
     def __init__(self) -> None:
         self._console = Console(stderr=True, emoji=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._told: set[str] = set()
+        self._told: set[str] | None = None
         self._drawn = 0.0
 
     def __enter__(self) -> "Watch":
@@ -68,9 +68,9 @@ class Watch:
         new = [*progress.done, *progress.failed]
         before, self._told = self._told, {*new}
         if not self._console.is_terminal:
-            if not before and new:
+            if before is None and new:  # from an earlier start
                 say(counts)
-            for name in [name for name in new if before and name not in before]:
+            for name in [name for name in new if before is not None and name not in before]:
                 say(f"{'failed' if name in progress.failed else 'done'}: {name} ({counts})")
             return
         if time.monotonic() - self._drawn < 0.5 and before == self._told:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import PurePath
 from typing import Any, get_type_hints
 
@@ -53,6 +53,8 @@ class Recipe:
             )
         for check in (self.make_method, lambda: self.budget, self.make_task):
             check()
+        if self.seed >= 2**32:
+            raise BadRecipe(f"Got seed {self.seed}. Give a whole number from 0 to {2**32 - 1}: numpy takes no greater.")
 
     def make_method(self) -> Any:
         """The method with its options; None while it is not chosen yet."""
@@ -218,13 +220,16 @@ def make_task(name: str, data: Mapping[str, Any]) -> Any:
     """The task of that name on its data.
 
     Raises:
-        BadRecipe: There is no such task, or it has no such field.
+        BadRecipe: There is no such task, it has no such field, or one that it needs is not given.
     """
     if name not in TASKS:
         raise BadRecipe(f"Unknown task '{name}'. Valid tasks: {', '.join(TASKS)}.")
     valid = {each.name for each in fields(TASKS[name])}
     if unknown := set(data) - valid:
         raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
+    needed = [each.name for each in fields(TASKS[name]) if each.default is MISSING]
+    if missing := [each for each in needed if not data.get(each)]:
+        raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
     return TASKS[name](**data)
 
 

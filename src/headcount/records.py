@@ -147,7 +147,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
     Raises:
         CorruptRecord: There is nothing at one of these places.
     """
-    records: dict[tuple[str, str, str], Record] = {}
+    records: dict[tuple[str, str], Record] = {}
     problems = []
     for source in map(Path, sources):
         if not source.exists():
@@ -155,7 +155,10 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                 f"There is nothing at '{source}'. Name a run's directory, a sweep's, or a records file."
             )
         for file in [source] if source.is_file() else sorted(_files(source)):
-            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if file != source and file.suffix == ".jsonl" and '"signature"' not in text:
+                continue  # data, say, that lie beside records
+            for number, line in enumerate(text.splitlines(), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -164,8 +167,8 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                     problems.append(str(problem))
                 else:
                     name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
-                    # The same record may lie in a run's directory and in a sweep's list.
-                    records.setdefault((name, record.signature, str(record.error)), replace(record, name=name))
+                    # The same record may lie in a run's directory and in a list of a sweep's, without its paths.
+                    records.setdefault((name, _identity(record)), replace(record, name=name))
     return list(records.values()), problems
 
 
@@ -185,6 +188,11 @@ def _is_record(folder: str, name: str) -> bool:
         return False
     with open(Path(folder, name), encoding="utf-8", errors="replace") as file:
         return file.read(14).startswith('{"signature":')
+
+
+def _identity(record: Record) -> str:
+    """What makes a record another one than that of the same name: its speed may have been measured since."""
+    return json.dumps([record.signature, record.error, record.portable().recipe, record.subset, record.metrics])
 
 
 def _parse(line: str, place: str) -> Record:

@@ -1,7 +1,8 @@
 """How a model is trained, as a recipe says it: settings, stretches of a training, shares of its steps."""
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from headcount.errors import BadRecipe
 
@@ -66,6 +67,9 @@ class TrainingSettings:
     judge_by: str | None = None
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadRecipe(f"Got {name} {value}. Give a finite number.")
         if self.precision not in PRECISIONS:
             raise BadRecipe(f"Got precision '{self.precision}'. Valid choices: {', '.join(PRECISIONS)}.")
         for name, least in {

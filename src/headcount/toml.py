@@ -38,11 +38,11 @@ class Document:
             BadRecipe: There is none, or it is not TOML; the message has the line.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark of its encoding
             return cls(str(path), text, tomllib.loads(text))
         except FileNotFoundError:
             raise BadRecipe(f"There is no file '{path}'.") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise BadRecipe(f"{path}: cannot be read as TOML: {error}.") from error
 
     def part(self, name: str) -> "Document":
@@ -64,7 +64,7 @@ class Document:
         found: dict[tuple[str | int, ...], int] = {}
         table: tuple[str | int, ...] = ()
         counts: dict[tuple[str | int, ...], int] = {}
-        for number, line in enumerate(self.text.splitlines(), start=1):
+        for number, line in enumerate(self.text.split("\n"), start=1):
             if match := _TABLE.match(line):
                 table = _parts(match[2])
                 if match[1] == "[[":

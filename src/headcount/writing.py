@@ -13,7 +13,11 @@ from headcount.errors import BadRecipe, DiskFull
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # the name that its reader knows
+        raise
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -25,7 +29,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), "unexpected pos", "PytorchStreamWriter failed writing", "iostream error")
-"""What a full disk is called by libraries that raise errors of their own: safetensors, with the system's words, torch."""
+"""A full disk in the words of libraries whose errors are of their own kind: safetensors has the system's, torch not."""
 
 
 @contextmanager
@@ -38,7 +42,8 @@ def naming_a_full_disk(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(said in str(error) for said in _NO_ROOM):
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(words in str(error) for words in _NO_ROOM):
             raise DiskFull(f"The disk is full: {path} was not written. Free some space and try again.") from error
         raise
 

@@ -1,5 +1,6 @@
 """Commands of experiments: one recipe, a grid of them, and the records that they leave."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -118,8 +119,6 @@ def records(
     ] = False,
 ) -> None:
     """List records, choose among them, and hand them on."""
-    import json
-
     from headcount.records import read_records
     from headcount.writing import write_atomically
 
@@ -157,7 +156,7 @@ def _matches(row: dict[str, Any], where: list[str], valid: list[str]) -> bool:
             raise BadRecipe(f"Cannot read --where '{condition}'. Write column=value, as in --where method=michel.")
         if name not in valid:
             raise BadRecipe(f"No record has a column '{name}'. Columns: {', '.join(valid)}.")
-        if _text(row.get(name)) != value:
+        if not _is(row.get(name), value):
             return False
     return True
 
@@ -173,7 +172,20 @@ def _columns(columns: str | None, rows: list[dict[str, Any]], valid: list[str]) 
     return ["name", "method", "kept", "total", "seed", *metrics, "heads", *failed]
 
 
+def _is(value: Any, text: str) -> bool:
+    """Whether a value is what a condition says: as it is shown, as JSON has it, or as another spelling of a number."""
+    if text in (_text(value), json.dumps(value, default=str)):
+        return True
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == float(text)
+    except ValueError:
+        return False
+
+
 def _text(value: Any) -> str:
+    """A value for people: of a number four decimals, or four digits if there are none before them."""
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) and value != int(value) else str(value)
+    if not isinstance(value, float) or value.is_integer():
+        return str(value)
+    return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.4g}"

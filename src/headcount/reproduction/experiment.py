@@ -62,6 +62,11 @@ class Experiment:
         return str(self.document.data["differences"])
 
     @property
+    def seen(self) -> str:
+        """What our small run gave beside what was published, in words; empty until it was run."""
+        return str(self.document.data.get("seen", ""))
+
+    @property
     def published(self) -> list[dict[str, Any]]:
         """The published numbers, a row of the paper's each."""
         table = self.document.data["published"]

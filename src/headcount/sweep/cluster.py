@@ -1,7 +1,10 @@
 """Runs carried out by the nodes of a Ray cluster, on storage that they share."""
 
 import logging
+import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +18,8 @@ ANSWER_WITHIN = 5.0
 class Cluster:
     """Runs as tasks of Ray. A task whose node dies is started again on another, and goes on from its checkpoints.
 
+    Tasks work in the directory that they were started from, where the nodes have it: paths may be relative.
+
     Args:
         address: Of the cluster: `host:port`, `ray://host:port`, or `auto`: the one this machine belongs to.
         cpus: Cores of each run; fractions are allowed.
@@ -22,10 +27,15 @@ class Cluster:
         retries: How many times a run whose node died is started again.
 
     Raises:
-        BadRecipe: Ray is not installed, or the address does not answer.
+        BadRecipe: Ray is not installed, the address does not answer, or there are no such fractions.
     """
 
     def __init__(self, address: str = "auto", cpus: float = 1.0, gpus: float = 0.0, retries: int = 5) -> None:
+        if not (cpus >= 0 and gpus >= 0 and cpus + gpus > 0) or (gpus > 1 and gpus != int(gpus)):
+            raise BadRecipe(
+                f"Got {cpus:g} cores and {gpus:g} GPUs a run. Give numbers from 0 up, not both 0; of GPUs a fraction "
+                "below 1, or a whole number."
+            )
         try:
             import ray
         except ImportError as error:
@@ -48,7 +58,7 @@ class Cluster:
 
     def start(self, work: Work) -> None:
         """Begin a run, on any node."""
-        self._running[self._task.remote(work)] = work.run.name
+        self._running[self._task.remote(work, Path.cwd())] = work.run.name
 
     def wait(self, seconds: float) -> list[tuple[str, str | None]]:
         """The runs that ended meanwhile, each with None or why it failed."""
@@ -73,9 +83,12 @@ class Cluster:
         self._ray.shutdown()
 
 
-def _carry_out(work: Work) -> tuple[bool, str | None]:
+def _carry_out(work: Work, directory: Path) -> tuple[bool, str | None]:
+    with suppress(OSError):  # another directory is no loss where all paths are absolute
+        os.chdir(directory)
     try:
-        return False, work.carry_out()
+        with work.logged():
+            return False, work.carry_out()
     except DiskFull as error:
         return True, str(error)
 

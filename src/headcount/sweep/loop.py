@@ -8,8 +8,8 @@ from typing import Protocol
 
 from headcount.grid import Run
 from headcount.recipe import Recipe
-from headcount.records import read_record
 from headcount.sweep.work import Place, Work, record_failure
+from headcount.writing import naming_a_full_disk
 
 
 class Pool(Protocol):
@@ -101,8 +101,8 @@ def run_sweep(
         for run in runs:
             if place.is_done(run):
                 progress.done.append(run.name)
-            elif place.failure(run.name).is_file() and not retry:
-                progress.failed[run.name] = read_record(place.failure(run.name)).error or ""
+            elif not retry and (why := place.failed(run)) is not None:
+                progress.failed[run.name] = why
             else:
                 waiting.append(run)
         progress.pending = [run.name for run in waiting]
@@ -130,6 +130,7 @@ def _work_off(
                 run = _next([by_name[name] for name in progress.pending], [by_name[name] for name in progress.running])
                 progress.pending.remove(run.name)
                 progress.running[run.name] = time.monotonic()
+                place.failure(run.name).unlink(missing_ok=True)  # of an earlier try
                 pool.start(Work(run, place, keep_models, threads))
             for name, error in pool.wait(0.2):
                 progress.seconds.append(time.monotonic() - progress.running.pop(name))
@@ -138,7 +139,8 @@ def _work_off(
                 else:
                     progress.failed[name] = error
                     if not place.failure(name).is_file():  # its process could not say so itself
-                        record_failure(by_name[name], place, error)
+                        with naming_a_full_disk(place.failure(name)):
+                            record_failure(by_name[name], place, error)
             watch(progress)
     finally:
         pool.close()

@@ -14,8 +14,13 @@ from filelock import FileLock, Timeout
 
 from headcount.errors import BadRecipe, CorruptRecord, DiskFull, PruningError
 from headcount.grid import Run
+from headcount.methods.choice import AUTO
 from headcount.recipe import differences
 from headcount.records import RECORD_NAME, Record, library_versions, machine, read_record
+from headcount.writing import naming_a_full_disk
+
+LONGEST = 2000
+"""Characters of why a run failed; its log has all of it. A longer line would not go through a pipe in one piece."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,22 @@ class Place:
             found = read_record(file).recipe
         except CorruptRecord as error:
             raise BadRecipe(f"{error} To do so, remove {file.parent}.") from error
-        if changed := differences(found, run.recipe.to_json()):
+        wanted = run.recipe.to_json()
+        if run.recipe.method == AUTO:  # the record has the method that was chosen
+            wanted["method"] = found.get("method")
+        if changed := differences(found, wanted):
             raise BadRecipe(
                 f"{file.parent} holds another recipe: {'; '.join(changed)}. Name another output, or remove that run."
             )
         return True
+
+    def failed(self, run: Run) -> str | None:
+        """Why the run failed before; None if it did not, or if what failed under its name was another recipe."""
+        try:
+            found = read_record(self.failure(run.name))
+        except (FileNotFoundError, CorruptRecord):
+            return None
+        return None if differences(found.recipe, run.recipe.to_json()) else found.error or ""
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -71,11 +87,17 @@ class Place:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.root / ".lock", timeout=0):
-                for left in (self.root / "runs").glob(".*"):  # half-written, by processes that were killed
+                for left in self._left():
                     shutil.rmtree(left, ignore_errors=True)
                 yield
         except Timeout:
             raise BadRecipe(f"Another sweep is at work in {self.root}. Wait for it, or name another output.") from None
+
+    def _left(self) -> Iterator[Path]:
+        """What processes that were killed left: what was half-written, and checkpoints of runs that are whole."""
+        yield from (self.root / "runs").glob(".*")
+        for record in (self.root / "runs").glob(f"*/{RECORD_NAME}"):
+            yield record.parent.with_name(f"{record.parent.name}.checkpoints")
 
 
 @dataclass(frozen=True)
@@ -113,20 +135,47 @@ class Work:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         torch.set_num_threads(self.threads)
         name, place = self.run.name, self.place
-        with FileLock(place.root / "runs" / f".{name}.lock"):
+        # What it says, and the record of a failure, need room too.
+        with naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
             try:
-                if not place.is_done(self.run):  # by a process that was thought to be dead
-                    run_recipe(self.run.recipe, place.run(name), _log, place.root / "shared", self.keep_model)
+                with naming_a_full_disk(place.run(name)):
+                    if not place.is_done(self.run):  # by a process that was thought to be dead
+                        run_recipe(self.run.recipe, place.run(name), _log, place.root / "shared", self.keep_model)
             except DiskFull:
                 raise
             except Exception as error:
                 traceback.print_exc()
                 why = " ".join(str(error).split())
-                why = why if isinstance(error, PruningError) else f"{type(error).__name__}: {why}"
+                why = (why if isinstance(error, PruningError) else f"{type(error).__name__}: {why}")[:LONGEST]
                 record_failure(self.run, place, why)
                 return why
             place.failure(name).unlink(missing_ok=True)
         return None
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Within the block, what this process says goes to the run's log.
+
+        Raises:
+            DiskFull: There is no room for it.
+        """
+        with naming_a_full_disk(self.place.log(self.run.name)):
+            before = {stream: os.dup(stream) for stream in (1, 2)}
+            try:
+                with open(self.place.log(self.run.name), "a", encoding="utf-8") as log:
+                    for stream in before:
+                        os.dup2(log.fileno(), stream)
+                print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", file=sys.stderr, flush=True)
+                yield
+                sys.stdout.flush()
+                sys.stderr.flush()
+            except Exception:
+                traceback.print_exc()
+                raise
+            finally:
+                for stream, duplicate in before.items():
+                    os.dup2(duplicate, stream)
+                    os.close(duplicate)
 
 
 def record_failure(run: Run, place: Place, error: str) -> None:

@@ -3,9 +3,7 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -52,7 +50,7 @@ class Workers:
             del self._running[name]
             try:
                 error = answer.recv()
-            except EOFError:  # it died before it could answer
+            except (EOFError, OSError):  # it died before it could answer, or while it did
                 error = _death(process.exitcode)
             held.close()
             answer.close()
@@ -74,15 +72,14 @@ class Workers:
 def _carry_out(work: Work, lifeline: Connection, tell: Connection) -> None:
     threading.Thread(target=_die_with_the_parent, args=(lifeline,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
-    with open(work.place.log(work.run.name), "a", encoding="utf-8") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", file=sys.stderr, flush=True)
     try:
-        tell.send(work.carry_out())
+        with work.logged():
+            tell.send(work.carry_out())
     except DiskFull as error:
         tell.send(str(error))
         os._exit(_FULL_DISK)
+    except Exception:  # its log has it; a terminal shows the sweep
+        os._exit(1)
 
 
 def _die_with_the_parent(lifeline: Connection) -> None:
