@@ -205,6 +205,16 @@ def record_of(recipe: Recipe) -> Record:
     return Record("x", recipe.to_json(), {"a": [0]}, "1", {"accuracy": 0.5})
 
 
+def test_a_record_from_before_recipes_had_a_field_still_counts(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    run_sweep([run], tmp_path / "out", Here, keep_models=False)
+    file = tmp_path / "out" / "runs" / run.name / RECORD_NAME
+    plain = json.loads(file.read_text())
+    del plain["recipe"]["training"]["judge_by"], plain["recipe"]["unit"]
+    file.write_text(json.dumps(plain))
+    assert run_sweep([run], tmp_path / "out", pytest.fail).done == [run.name]
+
+
 def test_one_sweep_at_a_time(tmp_path: Path) -> None:
     with Place(tmp_path).alone(), pytest.raises(BadRecipe, match="Another sweep is at work"):
         run_sweep([], tmp_path, Here)

@@ -85,8 +85,6 @@ class Grid:
                 chosen = _with(plain, dict(zip((path for path, _ in axes), point, strict=True)))
                 if chosen.get("method") == "unpruned":
                     chosen = {name: value for name, value in chosen.items() if name != "keep"} | {"keep": None}
-                if "keep" not in chosen:
-                    chosen["keep"] = None
                 recipe = Recipe.from_plain(chosen, lambda *path, keys=keys: self._place(keys, path))
                 yield recipe, prefix, self.document.place(*(keys or ("method",)))
 

@@ -128,8 +128,8 @@ class Recipe:
         Raises:
             BadRecipe: A name is unknown, a value has the wrong type or is not allowed; with place and valid choices.
         """
-        tables: dict[str, Any] = {"data": {}, "options": {}, "training": {}}
-        plain = _checked({**tables, **data}, _types(cls), (), place)
+        absent: dict[str, Any] = {"keep": None, "data": {}, "options": {}, "training": {}}
+        plain = _checked({**absent, **data}, _types(cls), (), place)
         for name in ("model", "method", "data"):
             if not plain.get(name):
                 raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")

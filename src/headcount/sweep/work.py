@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from headcount.errors import BadRecipe, CorruptRecord, DiskFull, PruningError
 from headcount.grid import Run
 from headcount.methods.choice import AUTO
-from headcount.recipe import differences
+from headcount.recipe import Recipe, differences
 from headcount.records import RECORD_NAME, Record, library_versions, machine, read_record
 from headcount.writing import naming_a_full_disk
 
@@ -62,7 +63,7 @@ class Place:
         wanted = run.recipe.to_json()
         if run.recipe.method == AUTO:  # the record has the method that was chosen
             wanted["method"] = found.get("method")
-        if changed := differences(found, wanted):
+        if changed := differences(_today(found), wanted):
             raise BadRecipe(
                 f"{file.parent} holds another recipe: {'; '.join(changed)}. Name another output, or remove that run."
             )
@@ -74,7 +75,7 @@ class Place:
             found = read_record(self.failure(run.name))
         except (FileNotFoundError, CorruptRecord):
             return None
-        return None if differences(found.recipe, run.recipe.to_json()) else found.error or ""
+        return None if differences(_today(found.recipe), run.recipe.to_json()) else found.error or ""
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -128,12 +129,14 @@ class Work:
         import torch
         import transformers
 
+        from headcount.measure import fast_matmul
         from headcount.run import run_recipe
 
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         torch.set_num_threads(self.threads)
+        fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu")  # as the command `run` does
         name, place = self.run.name, self.place
         # What it says, and the record of a failure, need room too.
         with naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
@@ -176,6 +179,14 @@ class Work:
                 for stream, duplicate in before.items():
                     os.dup2(duplicate, stream)
                     os.close(duplicate)
+
+
+def _today(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recorded recipe with the fields that recipes have got since, at their defaults."""
+    try:
+        return Recipe.from_plain(recipe).to_json()
+    except PruningError:
+        return recipe
 
 
 def record_failure(run: Run, place: Place, error: str) -> None:
