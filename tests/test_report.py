@@ -31,6 +31,7 @@ from headcount.report.page import embedded
 from headcount.report.surviving import surviving
 from headcount.report.tables import TABLES, budgets, costs, efficiency, glance
 from headcount.report.values import MARKERS, PALETTE
+from recipes import slow
 from records_made_up import failed, made_up, record
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -348,6 +349,7 @@ def test_two_groups_have_a_selector_and_all_their_parts(tmp_path: Path) -> None:
     assert Counter(figures) == dict.fromkeys(ALL, 2)
 
 
+@slow
 def test_a_thousand_records_are_a_small_page(tmp_path: Path) -> None:
     methods = [f"method-{number}" for number in range(10)]
     records = made_up(methods=methods, budgets=range(3, 63, 3), seeds=range(5))
@@ -361,6 +363,7 @@ def test_the_same_records_give_the_same_page_over_an_old_one(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+@slow
 def test_figures_as_files(tmp_path: Path) -> None:
     records = made_up(methods=["voita", "dsp-joint $x^2$"], budgets=[6, 12])
     write_report(records, tmp_path / "report.html", figures=tmp_path / "figures")
@@ -383,6 +386,7 @@ def test_figures_as_files(tmp_path: Path) -> None:
     assert points[0]["signature"].count("method:") == 3  # its seeds
 
 
+@slow
 def test_figures_of_groups_have_directories_and_formulas_are_text(tmp_path: Path) -> None:
     records = [record(method="=cmd()"), record("translation")]
     write_report(records, tmp_path / "report.html", figures=tmp_path / "figures")
