@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,22 +70,16 @@ def sweep(
     from headcount.grid import Grid
     from headcount.toml import Document
 
-    if workers < 1:
-        raise BadRecipe(f"Got {workers} workers. Give a whole number from 1 up.")
-    if threads is not None and threads < 1:
-        raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
+    require_whole(workers=workers, threads=threads)
     wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
     if len(wanted) > MANY and not yes and not _agrees(len(wanted)):
         raise BadRecipe(f"{grid} is a grid of {len(wanted):,} runs. To carry them out: --yes.")
     runs = wanted.runs()
 
     from headcount.printing import Watch
-    from headcount.sweep import Cluster, Pool, Workers, measure_speed, run_sweep
+    from headcount.sweep import measure_speed, run_sweep
 
-    def pool() -> Pool:
-        return Workers(workers) if ray is None else Cluster(ray, ray_cpus, ray_gpus)
-
-    share = max(1, int(ray_cpus) if ray is not None else (os.cpu_count() or 1) // workers)
+    pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
     try:
         with Watch() as watch:
             progress = run_sweep(
@@ -141,6 +137,26 @@ def records(
     shown = _columns(columns, [rows[index] for index in chosen], valid)
     print_table([{name: _text(rows[index].get(name)) for name in shown} for index in chosen])
     print_lines(f"{len(chosen)} of {len(rows)} records")
+
+
+def require_whole(**numbers: int | None) -> None:
+    """Make sure that the numbers that were given are at least 1.
+
+    Raises:
+        BadRecipe: One is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise BadRecipe(f"Got {name} {number}. Give a whole number from 1 up.")
+
+
+def pool_of(workers: int, ray: str | None, cpus: float, gpus: float) -> tuple[Callable[[], Any], int]:
+    """What makes the pool that runs are carried out by, and the CPU threads that each run has there."""
+    from headcount.sweep import Cluster, Workers
+
+    if ray is not None:
+        return partial(Cluster, ray, cpus, gpus), max(1, int(cpus))
+    return partial(Workers, workers), max(1, (os.cpu_count() or 1) // workers)
 
 
 def _agrees(count: int) -> bool:

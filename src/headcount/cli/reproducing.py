@@ -1,6 +1,5 @@
 """The command that carries out the papers' experiments again."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
+from headcount.cli.experiments import pool_of, require_whole
 from headcount.errors import BadRecipe, PruningError
 from headcount.printing import print_json, print_lines, print_table, say
 
@@ -55,9 +55,7 @@ def reproduce(
         return _list(json_)
     if name is None:
         raise BadRecipe("Name an experiment. See them: headcount reproduce --list.")
-    for what, number in (("workers", workers), ("threads", threads)):
-        if number is not None and number < 1:
-            raise BadRecipe(f"Got {what} {number}. Give a whole number from 1 up.")
+    require_whole(workers=workers, threads=threads)
     experiment = read_experiment(name)
     if data is not None and not data.is_dir():
         raise BadRecipe(f"There is no directory '{data}'. --data is one that holds nli/ and sst2/.")
@@ -66,7 +64,6 @@ def reproduce(
     from headcount.reproduction.carry_out import Plan
     from headcount.reproduction.carry_out import reproduce as carry_out
     from headcount.reproduction.tables import published, show
-    from headcount.sweep import Cluster, Pool, Workers
 
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
     plan = Plan(experiment, scale, place, data, model, of.settings_of("--set", changes), tuple(only or ()))
@@ -74,10 +71,7 @@ def reproduce(
     if scale == "full" and not yes:
         _ask(experiment, runs)
 
-    def pool() -> Pool:
-        return Workers(workers) if ray is None else Cluster(ray, ray_cpus, ray_gpus)
-
-    share = max(1, int(ray_cpus) if ray is not None else (os.cpu_count() or 1) // workers)
+    pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
     try:
         with Watch() as watch:
             progress, records = carry_out(plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say)
