@@ -3,73 +3,23 @@
 import errno
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headcount.errors import BadRecipe, DiskFull
-from headcount.grid import Grid, Run
+from headcount.grid import Run
 from headcount.printing import Watch
 from headcount.recipe import Recipe
 from headcount.records import RECORD_NAME, Record, read_records
-from headcount.sweep import Cluster, Place, Progress, Work, Workers, cluster, measure_speed, run_sweep
+from headcount.sweep import Cluster, Place, Progress, Work, cluster, measure_speed, run_sweep
 from headcount.sweep.loop import _next
-from headcount.toml import Document
 from processes import headcount
-from recipes import slow
-
-GRID = """\
-model = "{model}"
-keep = {keep}
-seed = {seed}
-
-[data]
-train = "{train}"
-validation = "{validation}"
-development = 16
-
-[training]
-epochs = 1
-batch_size = 8
-lr = 1e-3
-checkpoint_every = 2
-looks = 2
-
-[[grid]]
-method = {method}
-
-[[grid]]
-method = "lottery"
-options = {{late_reset = 2, iteration = 1, heads_per_iteration = 3}}
-"""
-
-
-@pytest.fixture(scope="module")
-def grid_file(
-    tiny_bert_dir: Path, data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    def make(method: list[str], keep: list[int], seed: list[int]) -> Path:
-        lists = {name: json.dumps(value) for name, value in (("method", method), ("keep", keep), ("seed", seed))}
-        file = tmp_path_factory.mktemp("grid") / "sweep.toml"
-        file.write_text(GRID.format(model=tiny_bert_dir, **data, **lists))
-        return file
-
-    return make
-
-
-def runs_of(file: Path) -> list[Run]:
-    return Grid(Document.read(file), {}).runs()
+from sweeps import records_of, runs_of
 
 
 class Here:
@@ -91,22 +41,6 @@ class Here:
 
     def close(self) -> None:
         pass
-
-
-def settled(record: Record) -> dict[str, Any]:
-    """A record without what another run of the same recipe need not repeat: times, memory, means since a kill."""
-    plain = record.to_json()
-    plain["costs"] = {what: cost["steps"] for what, cost in plain["costs"].items()}
-    plain["dynamics"] = [
-        {name: value for name, value in look.items() if name not in ("loss", "grad_norm")} for look in plain["dynamics"]
-    ]
-    return plain
-
-
-def records_of(output: Path) -> dict[str, dict[str, Any]]:
-    found, problems = read_records(output / "runs")
-    assert problems == []
-    return {record.name: settled(record) for record in found}
 
 
 def test_a_sweep_leaves_a_record_a_run_and_does_none_twice(grid_file: Callable[..., Path], tmp_path: Path) -> None:
@@ -322,115 +256,6 @@ def test_no_run_waits_for_anothers_training_while_there_is_other_work(grid_file:
     assert _next(waiting[:1], [at_work]).name == "random-k2-s0"
 
 
-@slow
-def test_a_process_that_dies_fails_its_run_alone(
-    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = runs_of(grid_file(["magnitude"], [2, 3], [0]))[:2]
-
-    def kill_the_first(progress: Progress) -> None:
-        log = tmp_path / "out" / "logs" / f"{runs[0].name}.log"
-        if runs[0].name in progress.running and log.is_file() and (found := log.read_text().rpartition("process ")[2]):
-            os.kill(int(found.split()[0]), signal.SIGKILL)
-
-    progress = run_sweep(runs, tmp_path / "out", lambda: Workers(2), keep_models=False, watch=kill_the_first)
-    assert progress.done == [runs[1].name]
-    assert progress.failed == {runs[0].name: "The process was killed by SIGKILL; perhaps it ran out of memory."}
-    again = run_sweep(runs, tmp_path / "out", lambda: Workers(2), keep_models=False, retry=True)
-    assert len(again.done) == 2 and again.failed == {}
-
-
-KILLS, RUNS = 10, 30
-WORDS = ("--workers", "2", "--threads", "1", "--no-models")
-
-
-@pytest.fixture(scope="module")
-def thirty(grid_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A grid of thirty runs, and their records from a sweep that was left alone."""
-    file, output = grid_file(["magnitude", "random", "ste", "gradual"], [2, 4, 6], [0, 1]), tmp_path_factory.mktemp("a")
-    alone = headcount("sweep", file, "-o", output, *WORDS)
-    assert alone.returncode == 0, alone.stderr
-    records = records_of(output)
-    assert len(records) == RUNS
-    return file, records
-
-
-@slow
-def test_a_sweep_killed_ten_times_ends_as_one_left_alone(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    file, records = thirty
-    chance, kills = random.Random(0), 0
-    command = [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), *WORDS]
-    while kills < KILLS:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(partial(at_work, tmp_path / "out", process))
-        time.sleep(chance.uniform(0, 4))
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-        if len(records_of(tmp_path / "out")) == RUNS:
-            break
-    assert kills >= 5  # on a fast machine it may be over before it was killed ten times
-    time.sleep(1)  # its processes die with it
-    again = headcount("sweep", file, "-o", tmp_path / "out", *WORDS)
-    assert again.returncode == 0, again.stderr
-    assert records_of(tmp_path / "out") == records
-    assert not list((tmp_path / "out").glob("runs/*.checkpoints"))
-
-
-def at_work(output: Path, process: subprocess.Popen[bytes]) -> bool:
-    """Whether runs are begun that have no record yet, or the process has ended."""
-    begun, done = (len(list(output.glob(pattern))) for pattern in ("logs/*", "runs/*/headcount.json"))
-    return begun > done or process.poll() is not None
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-
-
-RAY = """\
-import json, sys, threading, time
-from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster as Nodes
-from headcount.grid import Grid
-from headcount.sweep import Cluster, run_sweep
-from headcount.toml import Document
-
-file, output = map(Path, sys.argv[1:])
-nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
-second = nodes.add_node(num_cpus=1)
-killed = []
-
-def watch(progress):
-    if len(progress.done) >= 6 and not killed and len(progress.running) == 2:
-        killed.append(list(progress.running))
-        nodes.remove_node(second, allow_graceful=False)
-        nodes.add_node(num_cpus=1)
-
-done = run_sweep(Grid(Document.read(file), {}).runs(), output, lambda: Cluster(nodes.address), keep_models=False,
-                 threads=1, watch=watch)
-print(json.dumps({"done": len(done.done), "failed": done.failed, "killed": killed}))
-nodes.shutdown()
-"""
-
-
-@slow
-def test_the_same_sweep_on_a_cluster_that_loses_a_node(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    file, records = thirty
-    (tmp_path / "on_ray.py").write_text(RAY)
-    ended = subprocess.run(
-        [sys.executable, tmp_path / "on_ray.py", file, tmp_path / "out"], capture_output=True, text=True, timeout=900
-    )
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout.splitlines()[-1])
-    assert told["done"] == RUNS and told["failed"] == {} and told["killed"]
-    assert records_of(tmp_path / "out") == records
-
-
 def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path) -> None:
     file = grid_file(["magnitude"], [2], [0])
     many = json.dumps([*range(50_000)])
@@ -454,19 +279,3 @@ def test_a_recipe_in_a_file_is_carried_out(grid_file: Callable[..., Path], tmp_p
     done = headcount("run", file, "-o", tmp_path / "one", "--set", "keep=3", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recipe"]["keep"] == 3 and (tmp_path / "one" / "model.safetensors").is_file()
-
-
-@slow
-def test_ctrl_c_stops_at_once_and_says_how_to_go_on(grid_file: Callable[..., Path], tmp_path: Path) -> None:
-    file = grid_file(["ste"], [2, 3, 4, 5, 6], [0, 1, 2, 3])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), "--workers", "2"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    timer = threading.Timer(300, process.kill)
-    timer.start()
-    wait_for(lambda: bool(list((tmp_path / "out").glob("logs/*"))))
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
-    timer.cancel()
-    assert process.returncode == 1 and "Stopped. What is done is in" in error and "Traceback" not in error
