@@ -25,6 +25,7 @@ FLOORS = {
     "training": 4,
     "trainer": 4,
     "sampling": 4,
+    "stages": 4,
     "keeping": 4,
     "tasks": 4,
     "measure": 4,

@@ -14,8 +14,8 @@ from headcount.errors import BadRecipe
 from headcount.methods import METHODS
 from headcount.run import run_recipe
 from headcount.settings import Stage, TrainingSettings
+from headcount.stages import StageFiles
 from headcount.trainer import GatesCallback
-from headcount.training import _last_checkpoint
 from recipes import OPTIONS, recipe, slow, some
 
 
@@ -83,7 +83,7 @@ def test_a_kill_between_a_stage_and_what_it_hands_on(
     tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last checkpoint is there, Adam's moments are not yet; sites without heads, whose matrices have none."""
-    from headcount import training
+    from headcount import stages
 
     options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 7, "optimiser_state": "kept"}
     settings = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=2)
@@ -94,7 +94,7 @@ def test_a_kill_between_a_stage_and_what_it_hands_on(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training, "save_file", killed)
+        patch.setattr(stages, "save_file", killed)
         run_recipe(wanted, tmp_path / "out")
     assert list((tmp_path / "out.checkpoints" / "late").glob("checkpoint-2"))
     resumed = run_recipe(wanted, tmp_path / "out")
@@ -106,7 +106,7 @@ def test_a_checkpoint_whose_state_was_cut_off_is_none(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
     (tmp_path / "checkpoint-8").mkdir()
-    assert _last_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-2"), 2)
+    assert StageFiles(tmp_path).last_checkpoint() == (str(tmp_path / "checkpoint-2"), 2)
 
 
 def test_a_shared_stage_is_that_of_weights_configuration_and_task(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_shared_stage_is_that_of_weights_configuration_and_task(tmp_path: Path
 
     def place(**changes: Any) -> Path | None:
         on = replace(bench(tmp_path / "run"), shared=tmp_path / "shared", **changes)
-        return on._directory_of(Stage(shared=True), 12, 12)
+        return on._files(Stage(shared=True), 12, 12).directory
 
     dropping = bench().model
     dropping.config.hidden_dropout_prob = 0.3

@@ -1,4 +1,4 @@
-"""What a method works on: a model, data and settings; its stages of training, which a killed run takes up again."""
+"""What a method works on: a model, data and settings, and the books of what was trained."""
 
 import hashlib
 import json
@@ -14,19 +14,17 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from filelock import FileLock
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback
 
 from headcount.errors import BadData
 from headcount.fingerprint import dataset_digest, digest
 from headcount.gates import Gates
 from headcount.heads import Subset
 from headcount.keeping import Keeper
-from headcount.measure import peak_memory, peak_so_far
+from headcount.measure import peak_memory
 from headcount.sampling import Batches, BatchOrder, ExampleOrder, token_batches
 from headcount.settings import Stage, TrainingSettings, world_size
+from headcount.stages import StageFiles
 from headcount.trainer import GatedTrainer, arguments_for
 from headcount.writing import write_atomically
 
@@ -119,33 +117,33 @@ class Workbench:
         steps = total - stage.first if stage.steps is None else stage.steps
         if steps < 1:
             return {}
-        directory = self._directory_of(stage, total, steps)
-        with self._alone(stage, directory):
-            return self._train(gates, stage, moments, directory, steps, total)
+        files = self._files(stage, total, steps)
+        with files.alone():
+            return self._train(gates, stage, moments, files, steps, total)
 
     def _train(
         self,
         gates: Gates | None,
         stage: Stage,
         moments: Mapping[str, Mapping[str, Tensor]] | None,
-        directory: Path | None,
+        files: StageFiles,
         steps: int,
         total: int,
     ) -> dict[str, dict[str, Tensor]]:
         device = next(self.model.parameters()).device
-        clock = _Clock(None if directory is None else directory / "costs.json")
+        clock = files.clock()
         trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
         # What a stage in the middle hands on are its last weights. The last stage may end before its schedule does.
         to_the_end = (stage.first + steps == total or stage.name == Stage.name) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
         keeper = Keeper(settings, self.measure, judges=gates is None)
         saves = self.settings
-        if self._shares(stage) and not saves.checkpoint_every:  # the last one is what others take up
+        if files.shared and not saves.checkpoint_every:  # the last one is what others take up
             saves = replace(saves, checkpoint_every=steps)
         by_tokens = self.settings.batch_tokens is not None
         trainer = GatedTrainer(
             model=self.model,
-            args=arguments_for(saves, directory, steps, total, self.seed, device),
+            args=arguments_for(saves, files.directory, steps, total, self.seed, device),
             train_dataset=Batches(self.data) if by_tokens else self.data,
             data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
             sampler=self._order(stage, steps, total),
@@ -159,12 +157,11 @@ class Workbench:
             callbacks=[clock],
         )
         with self.booked(stage.purpose) as cost:
-            checkpoint, done = _last_checkpoint(directory)
+            checkpoint, done = files.last_checkpoint()
             if checkpoint is not None:
                 keeper.load(checkpoint, device)
-            if over := (done >= steps or keeper.stopped) and (
-                not stage.keeps_moments or _moments_file(directory).is_file()
-            ):
+            over = (done >= steps or keeper.stopped) and (files.has_moments() or not stage.keeps_moments)
+            if over:
                 trainer.load(str(checkpoint))
             else:
                 for parameter in trainable:
@@ -183,33 +180,29 @@ class Workbench:
         self.model.eval()
         self.trained = True
         self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
-        return _moments(trainer, directory, over) if stage.keeps_moments else {}
+        if not stage.keeps_moments:
+            return {}
+        if over and files.has_moments():
+            return files.read_moments()
+        known = trainer.adam()
+        if trainer.is_world_process_zero():
+            files.write_moments(known)
+        return known
 
-    def _shares(self, stage: Stage) -> bool:
-        """Whether the stage is one that other runs may have trained."""
-        return self.directory is not None and self.shared is not None and stage.shared
-
-    def _directory_of(self, stage: Stage, total: int, steps: int) -> Path | None:
+    def _files(self, stage: Stage, total: int, steps: int) -> StageFiles:
         """Where the stage's checkpoints lie: by what defines it, if runs share it."""
-        if self.shared is None or not self._shares(stage):
-            return None if self.directory is None else self.directory / stage.name
+        if self.directory is None:
+            return StageFiles(None)
+        if self.shared is None or not stage.shared:
+            return StageFiles(self.directory / stage.name)
         # Models of the same weights may differ in what their configurations say, dropout for one.
         config = getattr(self.model, "config", None)
         parts = [asdict(stage), asdict(self.settings), self.seed, total, steps, self.context]
         parts.append({} if config is None else config.to_dict())
         defined = json.dumps(parts, sort_keys=True, default=str)
         digests = (digest(self.model), dataset_digest(self.data), dataset_digest(self.development))
-        return self.shared / hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
-
-    @contextmanager
-    def _alone(self, stage: Stage, directory: Path | None) -> Iterator[None]:
-        """Of several processes that want a shared stage one trains it; the others wait, and find it done."""
-        if directory is None or not self._shares(stage) or world_size() > 1:
-            yield
-            return
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{directory}.lock"):  # the system lifts it when a process dies
-            yield
+        name = hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
+        return StageFiles(self.shared / name, shared=True)
 
     def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder | BatchOrder:
         settings, count, skip = self.settings, steps * self._batches_a_step, stage.skip * self._batches_a_step
@@ -303,65 +296,5 @@ class Workbench:
                 look["finally_kept"] = len(final & set(look["kept"])) / max(1, len(look["kept"]))
 
 
-class _Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Writes beside each checkpoint what led to it, in seconds and bytes, so that a resumed run knows what it cost."""
-
-    def __init__(self, file: Path | None) -> None:
-        self.file, self.start = file, time.perf_counter()
-        self.before: dict[str, float] = {"seconds": 0.0, "peak_memory": 0}
-        if file is not None and file.is_file():
-            self.before = json.loads(file.read_text())
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the costs so far."""
-        if self.file is not None and state.is_world_process_zero:
-            seconds = self.before["seconds"] + time.perf_counter() - self.start
-            memory = max(self.before["peak_memory"], peak_so_far())
-            write_atomically(self.file, json.dumps({"seconds": seconds, "peak_memory": memory}))
-
-
-def _moments(trainer: GatedTrainer, directory: Path | None, over: bool) -> dict[str, dict[str, Tensor]]:
-    """What Adam knows at the end of a stage, written beside its checkpoint or read from there."""
-    file = None if directory is None else _moments_file(directory)
-    if over and file is not None:
-        found: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in load_file(file).items():
-            parameter, _, key = name.rpartition("|")
-            found.setdefault(parameter, {})[key] = tensor
-        return found
-    moments = trainer.adam()
-    if file is not None and trainer.is_world_process_zero():
-        flat = {f"{name}|{key}": value for name, state in moments.items() for key, value in state.items()}
-        aside = file.with_suffix(".tmp")
-        save_file({name: value.contiguous() for name, value in flat.items()}, aside)
-        aside.replace(file)
-    return moments
-
-
-def _moments_file(directory: Path | None) -> Path:
-    return (directory or Path()) / "moments.safetensors"
-
-
 def _look(stage: str, look: Mapping[str, Any]) -> dict[str, Any]:
     return {"stage": stage, **{name: value for name, value in look.items() if name != "epoch"}}
-
-
-def _last_checkpoint(directory: Path | None) -> tuple[str | None, int]:
-    """The newest checkpoint that was written to its end, and its step."""
-    if directory is None or not directory.is_dir():
-        return None, 0
-    steps = {
-        int(path.name.rpartition("-")[2]): path
-        for path in directory.glob("checkpoint-*")
-        if _is_whole(path / "trainer_state.json")
-    }
-    return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
-
-
-def _is_whole(state: Path) -> bool:
-    """Whether a checkpoint's state file is. The Trainer writes it last, but in place: a kill may leave half of it."""
-    try:
-        json.loads(state.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
