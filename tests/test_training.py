@@ -9,7 +9,6 @@ import torch
 
 from benches import ROWS, alike, bench, collate, recorded, rows_of, weights
 from headcount.errors import BadRecipe
-from headcount.recipe import Recipe
 from headcount.sampling import BatchOrder
 from headcount.settings import Stage, TrainingSettings
 from headcount.trainer import GatesCallback
@@ -221,13 +220,3 @@ def test_training_if_needed() -> None:
 def test_bad_settings_say_what_is_valid(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(BadRecipe, match=says):
         TrainingSettings(**settings)
-
-
-def test_the_signature_says_how() -> None:
-    training = TrainingSettings(
-        steps=900, batch_tokens=4096, gradient_accumulation=2, warmup=4000, smoothing=0.0001, average=4
-    )
-    found = Recipe("m", "unpruned", None, {"train": "a", "validation": "b"}, training=training).signature(8, 8, 9)
-    for part in ("steps:900", "batch:8192t", "warmup:4000", "smoothing:0.0001", "average:4"):
-        assert f"|{part}|" in found
-    assert "epochs" not in found and "best" not in found

@@ -77,7 +77,8 @@ class Recipe:
             heads: Heads of the model as it was built.
             examples: Training examples used.
         """
-        training = self.training
+        training, usual = self.training, TASKS[self.task].training
+        limit, development = self.data.get("validation_limit"), self.data.get("development")
         options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         return signature(
             {
@@ -88,7 +89,8 @@ class Recipe:
                 "task": self.task,
                 "model": "/".join(PurePath(self.model).parts[-2:]),
                 "train": f"{_short(str(self.data['train']))}:{examples}",
-                "eval": _short(str(self.data["validation"])),
+                "eval": _short(str(self.data["validation"])) + ("" if limit is None else f":{limit}"),
+                "dev": _short(development) if isinstance(development, str) else development,
                 "epochs": training.epochs,
                 "steps": training.steps,
                 "lr": training.lr,
@@ -102,6 +104,10 @@ class Recipe:
                 "best": (training.judge_by or "first") if training.keep_best else None,
                 "beam": self.data.get("beam"),
                 "precision": None if training.precision == "float32" else training.precision,
+                **{
+                    name: None if getattr(training, name) == getattr(usual, name) else getattr(training, name)
+                    for name in ("group_by_length", "max_grad_norm", "adam_beta2", "stop_after")
+                },
                 "seed": self.seed,
             }
         )
