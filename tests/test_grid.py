@@ -80,6 +80,19 @@ def test_a_recipe_of_translation_starts_from_the_tasks_own_training() -> None:
     assert (training.lr, training.schedule, training.batch_tokens) == (1e-4, "inverse_sqrt", 4096)
 
 
+def test_a_wrong_value_in_the_place_of_the_files_is_named_so() -> None:
+    with pytest.raises(BadRecipe, match="^--set training.lr: 'training.lr' is a number, got 'x'"):
+        Grid(document(MANY), {"training.lr": "x"}).runs()
+
+
+def test_the_unpruned_model_runs_once_whatever_the_budgets_are_over() -> None:
+    text = MANY.replace("keep = [12, 24]", 'keep = [12, 24]\nunit = ["group", "query"]').replace(
+        "lr = [1e-4, 2e-4]", ""
+    )
+    runs = Grid(document(text), {}).runs()
+    assert [run.name for run in runs if run.recipe.method == "unpruned"] == ["unpruned-s0", "unpruned-s1"]
+
+
 def test_values_may_be_put_in_the_places_of_the_files() -> None:
     changed = read_recipe(document(ONE), {"keep": 3, "training.epochs": 2.0, "data.train": "other.tsv"})
     assert (changed.keep, changed.training.epochs, changed.data["train"]) == (3, 2.0, "other.tsv")

@@ -80,6 +80,14 @@ def test_a_portable_record_names_data_and_not_where_they_lie() -> None:
     assert new == "new:tiny-student,d_model=64"
 
 
+def test_a_portable_error_names_files_and_not_where_they_lie() -> None:
+    error = (
+        "Model '/home/a/models/small' has no file /tmp/x/y.tsv: see https://a.org/b/c/d, or data/train.tsv, and/or 3/8."
+    )
+    shown = "Model 'models/small' has no file x/y.tsv: see https://a.org/b/c/d, or data/train.tsv, and/or 3/8."
+    assert record(error=error).portable().error == shown
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -101,7 +101,8 @@ from headcount.toml import Document
 file, output = map(Path, sys.argv[1:])
 nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
 second = nodes.add_node(num_cpus=1)
-killed = []
+killed, said = [], []
+Cluster(nodes.address, cpus=2, say=said.append).close()
 
 def watch(progress):
     if len(progress.done) >= 6 and not killed and len(progress.running) == 2:
@@ -111,7 +112,7 @@ def watch(progress):
 
 done = run_sweep(Grid(Document.read(file), {}).runs(), output, lambda: Cluster(nodes.address), keep_models=False,
                  threads=1, watch=watch)
-print(json.dumps({"done": len(done.done), "failed": done.failed, "killed": killed}))
+print(json.dumps({"done": len(done.done), "failed": done.failed, "killed": killed, "said": said}))
 nodes.shutdown()
 """
 
@@ -127,6 +128,10 @@ def test_the_same_sweep_on_a_cluster_that_loses_a_node(thirty: tuple[Path, dict[
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["done"] == RUNS and told["failed"] == {} and told["killed"]
+    [said] = told["said"]
+    assert said.startswith(
+        "No node of the Ray cluster has 2 cores and 0 GPUs, which a run wants (they have 1 and 0; 1 and"
+    )
     assert records_of(tmp_path / "out") == records
 
 

@@ -15,6 +15,7 @@ from headcount.toml import Document
 
 _ALWAYS = (("method",), ("keep",), ("seed",))
 """The fields that are in every run's name, so that a grid that grows later finds its runs again."""
+_OF_A_BUDGET = ("keep", "sites", "unit")
 LONGEST_NAME = 180
 """In bytes, of the 255 that file systems allow: names of directories and files beside a run's are longer."""
 
@@ -84,7 +85,7 @@ class Grid:
             for point in product(*(values for _, values in axes)):
                 chosen = _with(plain, dict(zip((path for path, _ in axes), point, strict=True)))
                 if chosen.get("method") == "unpruned":
-                    chosen = {name: value for name, value in chosen.items() if name != "keep"} | {"keep": None}
+                    chosen = {name: value for name, value in chosen.items() if name not in _OF_A_BUDGET}
                 recipe = Recipe.from_plain(chosen, lambda *path, keys=keys: self._place(keys, path))
                 yield recipe, prefix, self.document.place(*(keys or ("method",)))
 
@@ -103,7 +104,9 @@ class Grid:
         return entries
 
     def _place(self, keys: tuple[str | int, ...], path: tuple[str, ...]) -> str:
-        """Where a value of a grid stands: in its own table, or in what all have in common."""
+        """Where a value of a grid stands: in its own table, in what all have in common, or in place of both."""
+        if (name := ".".join(map(str, path))) in self.changes:
+            return f"--set {name}"
         own = self.document.place(*keys, *path)
         return self.document.place(*path) if keys and own == self.document.place(*keys) else own
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -17,6 +18,8 @@ FORMAT_VERSION = 2
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
+_PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/'\",:;()]+){2,}")
+"""An absolute path in a sentence; the end of a URL is none."""
 
 
 def signature(parts: Mapping[str, Any]) -> str:
@@ -84,7 +87,7 @@ class Record:
         return asdict(self)
 
     def portable(self) -> "Record":
-        """The record for others to read: of models and data the last two parts of their paths, which name them."""
+        """The record for others to read: of every path, also in its error, the last two parts, which name things."""
 
         def short(value: str) -> str:
             return ",".join("/".join(PurePath(part).parts[-2:]) for part in value.split(","))
@@ -95,7 +98,8 @@ class Record:
         }
         model = str(self.recipe.get("model", ""))
         recipe = {**self.recipe, "data": data, "model": model if model.startswith("new:") else short(model)}
-        return replace(self, recipe=recipe)
+        error = None if self.error is None else _PATH.sub(lambda found: short(found[0]), self.error)
+        return replace(self, recipe=recipe, error=error)
 
     def write(self, path: Path) -> None:
         """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
@@ -192,7 +196,8 @@ def _is_record(folder: str, name: str) -> bool:
 
 def _identity(record: Record) -> str:
     """What makes a record another one than that of the same name: its speed may have been measured since."""
-    return json.dumps([record.signature, record.error, record.portable().recipe, record.subset, record.metrics])
+    to_others = record.portable()
+    return json.dumps([record.signature, to_others.error, to_others.recipe, record.subset, record.metrics])
 
 
 def _parse(line: str, place: str) -> Record:

@@ -155,7 +155,7 @@ def pool_of(workers: int, ray: str | None, cpus: float, gpus: float) -> tuple[Ca
     from headcount.sweep import Cluster, Workers
 
     if ray is not None:
-        return partial(Cluster, ray, cpus, gpus), max(1, int(cpus))
+        return partial(Cluster, ray, cpus, gpus, say=say), max(1, int(cpus))
     return partial(Workers, workers), max(1, (os.cpu_count() or 1) // workers)
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,20 @@ class Cluster:
         cpus: Cores of each run; fractions are allowed.
         gpus: Accelerators of each run, likewise.
         retries: How many times a run whose node died is started again.
+        say: Told in a line that no node has room for a run, yet.
 
     Raises:
         BadRecipe: Ray is not installed, the address does not answer, or there are no such fractions.
     """
 
-    def __init__(self, address: str = "auto", cpus: float = 1.0, gpus: float = 0.0, retries: int = 5) -> None:
+    def __init__(
+        self,
+        address: str = "auto",
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        retries: int = 5,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         if not (cpus >= 0 and gpus >= 0 and cpus + gpus > 0) or (gpus > 1 and gpus != int(gpus)):
             raise BadRecipe(
                 f"Got {cpus:g} cores and {gpus:g} GPUs a run. Give numbers from 0 up, not both 0; of GPUs a fraction "
@@ -49,6 +58,13 @@ class Cluster:
         self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_carry_out)
         self._per_run = {"CPU": cpus, "GPU": gpus}
         self._running: dict[Any, str] = {}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0.0) >= need for name, need in self._per_run.items()) for node in nodes):
+            there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+            say(
+                f"No node of the Ray cluster has {cpus:g} cores and {gpus:g} GPUs, which a run wants (they have "
+                f"{there}). Runs wait for one that has: add it, or stop and give less: --ray-cpus, --ray-gpus."
+            )
 
     @property
     def size(self) -> int:
