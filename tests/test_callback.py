@@ -53,6 +53,17 @@ def test_a_trainer_prunes(method: Any, settings: dict[str, Any], tmp_path: Path)
         assert torch.equal(again(**inputs).logits, model.eval()(**inputs).logits)
 
 
+def test_a_trainer_that_trains_again_trains_all_that_is_left(tmp_path: Path) -> None:
+    """Its optimiser is that of the first training; surgery has put parameters in the place of others since."""
+    model, callback = tiny("bert"), PruningCallback("gradual", keep=5)
+    mine = trainer(model, tmp_path, callback)
+    mine.train()
+    left, weights = callback.subset, {name: each.detach().clone() for name, each in model.named_parameters()}
+    mine.train()
+    assert callback.subset == left and len(left) == 5
+    assert [n for n, each in model.named_parameters() if each.numel() and torch.equal(each, weights[n])] == []
+
+
 def test_a_resumed_trainer_prunes_the_same(tmp_path: Path) -> None:
     finished = []
     for name, resume in (("straight", False), ("resumed", True)):

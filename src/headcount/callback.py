@@ -1,5 +1,6 @@
 """Pruning in a Trainer of the user's own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from accelerate.utils import extract_model_from_parallel
@@ -80,7 +81,21 @@ class PruningCallback(GatesCallback):
         model = extract_model_from_parallel(kwargs["model"], keep_fp32_wrapper=False)
         detach(model)
         if self.cut:
+            before = {id(parameter): name for name, parameter in model.named_parameters()}
             remove_heads(model, self._subset)
+            _follow(kwargs.get("optimizer"), before, model)
+
+
+def _follow(optimizer: Any, before: Mapping[int, str], model: Any) -> None:
+    """Hand the optimiser the parameters that surgery made in place of others: a Trainer that trains again keeps it."""
+    now = dict(model.named_parameters())
+    for group in [] if optimizer is None else optimizer.param_groups:
+        here = [now.get(before[id(each)]) if id(each) in before else each for each in group["params"]]
+        group["params"] = [each for each in here if each is not None and each.numel()]
+    # What it knows of parameters that are gone does not fit those that replace them.
+    for parameter in [each for each in (optimizer.state if optimizer else ()) if id(each) in before]:
+        if now.get(before[id(parameter)]) is not parameter:
+            del optimizer.state[parameter]
 
 
 def _learning(given: str | LearnsByGates) -> LearnsByGates:
