@@ -216,6 +216,43 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         x = self.decoder.step(x, decoding.layers, decoding.memory, decoding.memory_mask)
         return decoding.project(x)
 
+    def generate(
+        self,
+        input_ids: Int[Tensor, "sentence source"],
+        attention_mask: Tensor | None = None,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        num_return_sequences: int = 1,
+    ) -> Int[Tensor, "hypothesis target"]:
+        """Translations as transformers gives them: start token, pieces, end token, padding; the best first.
+
+        What is more than this, shortlists and scores for example, `search` has.
+
+        Args:
+            input_ids: The source.
+            attention_mask: 0 where it is padding. None: nowhere.
+            num_beams: See `Search.beam`.
+            length_penalty: See `Search.normalisation`.
+            num_return_sequences: Translations of each sentence, at most `num_beams`; there may be fewer to give.
+
+        Raises:
+            BadRecipe: A number is not allowed.
+        """
+        from headcount.nmt.search import Search, search  # which knows this model
+
+        settings = Search(beam=num_beams, normalisation=length_penalty, best=num_return_sequences)
+        text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        was_training = self.training
+        self.eval()
+        try:
+            found = search(self, input_ids, text, settings)
+        finally:
+            self.train(was_training)
+        start, end = self.config.decoder_start_token_id, self.config.eos_token_id
+        lines = [torch.tensor([start, *one.ids, end]) for best in found for one in best]
+        padded = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=self.config.pad_token_id)
+        return padded.to(input_ids.device)
+
     def _embed(self, embedding: nn.Module, ids: Tensor) -> Tensor:
         x = embedding(ids) * self.config.d_model**0.5
         embedded: Tensor = self.dropout(x + positions(ids.shape[1], self.config.d_model, x))

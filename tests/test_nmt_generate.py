@@ -1,0 +1,46 @@
+"""Translating as one does with models of transformers: `generate`, on a model that `AutoModel` loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from headcount.errors import BadRecipe
+from headcount.nmt import Search, Translator
+from headcount.nmt.search import search
+from translators import DECODERS, END, PAD, START, sources, translator
+
+
+@pytest.fixture(params=["attention", "ssru"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Translator:
+    """Its translations end sooner or later."""
+    model = translator(3, encoder_layers=1, vocab_size=9, **DECODERS[request.param])
+    with torch.no_grad():
+        model.output.bias[END] += 2.5
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert isinstance(loaded, Translator)
+    return loaded
+
+
+@pytest.mark.parametrize(("beam", "best", "power"), [(1, 1, 1.0), (4, 1, 0.6), (4, 3, 1.0)])
+def test_it_gives_what_search_finds(saved: Translator, beam: int, best: int, power: float) -> None:
+    batch = sources((3, 1, 5), 5, most=9)
+    found = search(saved, **batch, settings=Search(beam, normalisation=power, best=best))
+    saved.train()
+    ids = saved.generate(*batch.values(), num_beams=beam, length_penalty=power, num_return_sequences=best)
+    assert saved.training and ids.dtype == torch.long
+    lines = [[START, *each.ids, END] for hypotheses in found for each in hypotheses]
+    assert len(lines) == 3 * best and ids.shape[1] == max(map(len, lines))
+    assert ids.tolist() == [line + [PAD] * (ids.shape[1] - len(line)) for line in lines]
+
+
+def test_without_a_mask_nothing_is_padding(saved: Translator) -> None:
+    ids, mask = sources((4, 4), 2, most=9).values()
+    assert torch.equal(saved.generate(ids), saved.generate(ids, mask))
+
+
+def test_more_translations_than_the_beam_is_wide(saved: Translator) -> None:
+    with pytest.raises(BadRecipe, match="Got beam 1 and 2 best"):
+        saved.generate(torch.tensor([[3, 2]]), num_return_sequences=2)
