@@ -1,7 +1,6 @@
-"""The translation model against its equations in plain matrices; loss, padding, causality, steps, round trips."""
+"""The translation model against its equations in plain matrices; loss, padding, causality, steps."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,84 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
-from headcount.errors import BadRecipe
-from headcount.nmt import PRESETS, Translator, TranslatorConfig
+from headcount.nmt import Translator
 from headcount.nmt.layers import positions
+from translator_shapes import LABELS, SHAPES, SOURCE
 from translators import DECODERS, PAD, VOCABULARY, largest, padded, sources, translator
-
-SHAPES: list[dict[str, Any]] = [
-    *DECODERS.values(),
-    {"norm": "pre", "tied_embeddings": "decoder", "activation": "gelu"},
-    {"decoder_type": "ssru", "tied_embeddings": "none", "activation": "silu", "encoder_heads": [0, 2]},
-    {"norm": "pre", "head_size": 5, "cross_heads": [4, 0], "decoder_heads": [0, 1], "layer_norm_eps": 1e-3},
-]
-SOURCE, LABELS = sources((5, 2, 4)), padded((4, 6, 3), -100, seed=1)
 
 
 def name_of(shape: dict[str, Any]) -> str:
     return ",".join(f"{name}={value}" for name, value in shape.items()) or "as it comes"
-
-
-# Configuration
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"decoder_type": "rnn"}, "Got decoder_type 'rnn'. Valid: attention, ssru."),
-        ({"norm": "both"}, "Got norm 'both'. Valid: post, pre."),
-        ({"tied_embeddings": "some"}, "Got tied_embeddings 'some'. Valid: all, decoder, none."),
-        ({"activation": "tanh"}, "Got activation 'tanh'. Valid: relu, gelu, silu."),
-        ({"vocab_size": 3}, "Got vocab_size 3. Give 4 or more."),
-        ({"d_model": 2}, "Got d_model 2. Give 4 or more."),
-        ({"encoder_layers": 0}, "Got encoder_layers 0. Give 1 or more."),
-        ({"decoder_layers": 0}, "Got decoder_layers 0. Give 1 or more."),
-        ({"ffn_size": 0}, "Got ffn_size 0. Give 1 or more."),
-        ({"dropout": 1.0}, "Got dropout 1.0. Give a share, from 0 to below 1."),
-        ({"attention_dropout": -0.1}, "Got attention_dropout -0.1. Give a share"),
-        ({"activation_dropout": 1.5}, "Got activation_dropout 1.5. Give a share"),
-        ({"label_smoothing": 1}, "Got label_smoothing 1. Give a share"),
-        ({"d_model": 13}, "Got d_model 13. Give an even number: half of a position is sines."),
-        ({"d_model": 12, "encoder_heads": 5}, "Cannot tell the size of a head from 5 heads and d_model 12. Give head_"),
-        ({"encoder_heads": [4] * 6}, r"from \[4, 4, 4, 4, 4, 4\] heads and d_model 512. Give head_size."),
-        ({"encoder_heads": 0}, "Cannot tell the size of a head from 0 heads"),
-        ({"head_size": 0}, "Got head_size 0. Give 1 or more."),
-        (
-            {"encoder_heads": [1, 2], "head_size": 4},
-            r"'encoder_heads' is \[1, 2\], for 6 layers. Give a number, or one",
-        ),
-        ({"decoder_heads": [1] * 7}, "'decoder_heads' is .* for 6 layers"),
-        ({"cross_heads": -1}, "'cross_heads' is -1, for 6 layers"),
-        ({"dropout": "x"}, "Got dropout 'x'. Give a number or a whole number."),
-        ({"decoder_heads": [1.5]}, r"Got decoder_heads \[1.5\]. Give a whole number or a list of whole numbers."),
-        ({"tied_decoder_layers": "yes"}, "Got tied_decoder_layers 'yes'. Give true or false."),
-        ({"cross_heads": [1] * 6, "tied_decoder_layers": True}, "'cross_heads' is .* for 1 layers"),
-    ],
-)
-def test_configurations_that_make_no_sense(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(BadRecipe, match=says):
-        TranslatorConfig(**changes)
-
-
-def test_heads_of_layers() -> None:
-    config = TranslatorConfig(d_model=64, encoder_layers=3, encoder_heads=4, cross_heads=[1, 0, 2, 3, 4, 5])
-    assert config.head_size == 16 and config.built_decoder_layers == 6
-    assert config.heads("encoder_heads") == [4, 4, 4] and config.heads("cross_heads") == [1, 0, 2, 3, 4, 5]
-    tied = TranslatorConfig(tied_decoder_layers=True, cross_heads=[3], decoder_heads=2)
-    assert tied.built_decoder_layers == 1 and tied.heads("cross_heads") == [3] and tied.heads("decoder_heads") == [2]
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_are_configurations(preset: str, tmp_path: Path) -> None:
-    config = TranslatorConfig(**PRESETS[preset])
-    config.save_pretrained(tmp_path)
-    again = AutoConfig.from_pretrained(tmp_path)
-    assert type(again) is TranslatorConfig
-    assert {name: getattr(again, name) for name in TranslatorConfig.__annotations__} == {
-        name: getattr(config, name) for name in TranslatorConfig.__annotations__
-    }
 
 
 # What it computes
@@ -194,30 +124,6 @@ def test_positions() -> None:
     assert torch.equal(positions(200, 10, like)[70:], positions(130, 10, like, start=70))
     assert positions(3, 4, like.bfloat16()).dtype == torch.bfloat16
     assert positions(2, 2, like).tolist() == [[0, 1], [pytest.approx(math.sin(1)), pytest.approx(math.cos(1))]]
-
-
-@pytest.mark.parametrize(("tied", "matrices"), [("all", 1), ("decoder", 2), ("none", 3)])
-def test_what_shares_a_matrix(tied: str, matrices: int) -> None:
-    model = translator(tied_embeddings=tied)
-    big = [name for name, parameter in model.named_parameters() if tuple(parameter.shape) == (VOCABULARY, 12)]
-    assert len(big) == matrices
-    assert (model.get_input_embeddings() is model.embedding) == (tied == "all")
-
-
-def test_random_weights_are_as_said() -> None:
-    """Glorot's bound is sqrt(6 / (in + out)); embeddings have length one; the logits of a new model are flat."""
-    torch.manual_seed(3)
-    model = Translator(TranslatorConfig(vocab_size=500, d_model=64, ffn_size=96, tied_embeddings="none"))
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            assert not parameter.any(), name
-        elif "embedding" in name or name == "output.weight":
-            assert parameter.square().sum(1).mean().item() == pytest.approx(1, abs=0.05)
-        elif "norm" in name:
-            assert (parameter == 1).all(), name
-        else:
-            bound = math.sqrt(6 / sum(parameter.shape))
-            assert 0.9 * bound < parameter.abs().max() <= bound, name
 
 
 # Loss
@@ -373,26 +279,3 @@ def test_keys_of_the_source_are_computed_once(decoder: str) -> None:
     for _ in range(3):
         model.step(torch.full((3, 4), 5), decoding)
     assert calls == [(3, 5, 12)] * len(model.decoder.layers)
-
-
-# Round trips
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype"), [*((shape, torch.float64) for shape in SHAPES), ({}, torch.float32), ({}, torch.bfloat16)]
-)
-def test_saved_and_loaded_with_equal_bits(shape: dict[str, Any], dtype: torch.dtype, tmp_path: Path) -> None:
-    model = translator(**shape).to(dtype)
-    model.save_pretrained(tmp_path)
-    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
-    assert type(again) is Translator and again.dtype == dtype and not again.training
-    weights = model.state_dict()
-    assert weights.keys() == again.state_dict().keys()
-    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
-    found, expected = (each(**SOURCE, labels=LABELS).logits for each in (again, model))
-    assert largest(found, expected) <= 64 * torch.finfo(dtype).eps  # where weights lie in memory decides on rounding
-
-
-def test_loaded_as_a_plain_model_too(tmp_path: Path) -> None:
-    translator().save_pretrained(tmp_path)
-    assert type(AutoModel.from_pretrained(tmp_path)) is type(Translator.from_pretrained(tmp_path)) is Translator
