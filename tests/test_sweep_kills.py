@@ -141,6 +141,8 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(grid_file: Callable[..., Pat
     process = subprocess.Popen(
         [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), "--workers", "2"],
         stderr=subprocess.PIPE, text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     timer = threading.Timer(300, process.kill)
     timer.start()
