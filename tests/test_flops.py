@@ -151,7 +151,7 @@ def test_modes_are_restored_module_by_module() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 4), (2, 0), (-1, 4)])
 def test_empty_batch(shape: tuple[int, int]) -> None:
-    with pytest.raises(BadRecipe, match=r"Give a whole number from 1 up\."):
+    with pytest.raises(BadRecipe, match=r"Give 1 or more\."):
         forward_flops(bert([1]), *shape)
 
 

@@ -262,7 +262,7 @@ def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path
     for words, message in {
         ("--set", f"seed={many}"): "is a grid of 100,000 runs. To carry them out: --yes.",
         ("--set", "seed=[]"): "'seed' is an empty list: a grid of no runs",
-        ("--workers", "0"): "Got workers 0. Give a whole number from 1 up.",
+        ("--workers", "0"): "Got workers 0. Give 1 or more.",
         ("--ray", "127.0.0.1:1"): "Ray at '127.0.0.1:1' does not answer within 5 s",
         ("--ray", "nonsense"): "Got Ray address 'nonsense'. Give host:port",
     }.items():

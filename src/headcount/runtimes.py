@@ -20,6 +20,7 @@ from headcount.anatomy import present
 from headcount.checkpoint import load, skeleton
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.surgery import remove_heads
+from headcount.typed import require_least
 
 Inputs = Mapping[str, Tensor]
 
@@ -239,8 +240,7 @@ def open_model(source: str | Path, threads: int = 1) -> Runner:
         BadRecipe: The runtime is not installed, or there is no such model.
         CorruptCheckpoint: The directory cannot be read.
     """
-    if threads < 1:
-        raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
+    require_least(1, threads=threads)
     directory = Path(source)
     for kind in RUNTIMES.values():
         if any((directory / name).is_file() for name in kind.files):

@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from headcount.errors import BadRecipe
+from headcount.typed import require_least
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = (
@@ -72,20 +73,9 @@ class TrainingSettings:
                 raise BadRecipe(f"Got {name} {value}. Give a finite number.")
         if self.precision not in PRECISIONS:
             raise BadRecipe(f"Got precision '{self.precision}'. Valid choices: {', '.join(PRECISIONS)}.")
-        for name, least in {
-            "batch_size": 1,
-            "gradient_accumulation": 1,
-            "checkpoint_every": 0,
-            "looks": 1,
-            "look_every": 1,
-            "steps": 1,
-            "batch_tokens": 1,
-            "average": 0,
-            "stop_after": 1,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        counts = ("batch_size", "gradient_accumulation", "looks", "look_every", "steps", "batch_tokens", "stop_after")
+        require_least(1, **{name: getattr(self, name) for name in counts})
+        require_least(0, checkpoint_every=self.checkpoint_every, average=self.average)
         if self.steps is not None and self.epochs is not None:
             raise BadRecipe(f"Got {self.steps} steps and {self.epochs} epochs. Give one of them.")
         if not 0 <= self.smoothing < 1 or not 0 < self.adam_beta2 < 1:

@@ -1,8 +1,10 @@
-"""Whether plain data fits the types that a dataclass states."""
+"""Whether plain data fits the types that a dataclass states, and the least values that they allow."""
 
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
+
+from headcount.errors import BadRecipe
 
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "nothing"}
 
@@ -54,3 +56,14 @@ def described(kind: Any) -> str:
     if origin is not None and issubclass(origin, Mapping):
         return "a table"
     return NAMES.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def require_least(least: int, **values: Any) -> None:
+    """Make sure that none of these numbers is below that; what is no number, None for one, is not looked at.
+
+    Raises:
+        BadRecipe: One is; the message names it.
+    """
+    for name, value in values.items():
+        if isinstance(value, int | float) and value < least:
+            raise BadRecipe(f"Got {name} {value}. Give {least} or more.")

@@ -9,6 +9,7 @@ import typer
 
 from headcount.errors import BadRecipe
 from headcount.printing import say
+from headcount.typed import require_least
 
 Model = Annotated[str, typer.Argument(help="A model directory, or a name on the Hub.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
@@ -186,8 +187,7 @@ def set_up(threads: int | None, fast: bool | None) -> None:
     logging.getLogger("headcount").setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if threads is not None:
-        if threads < 1:
-            raise BadRecipe(f"Got threads {threads}. Give a whole number from 1 up.")
+        require_least(1, threads=threads)
         torch.set_num_threads(threads)
     if fast is not None:
         mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")

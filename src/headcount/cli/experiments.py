@@ -15,6 +15,7 @@ from headcount.cli.arguments import Json, set_up
 from headcount.cli.pruning import show
 from headcount.errors import BadRecipe, PruningError
 from headcount.printing import print_json, print_lines, print_table, say
+from headcount.typed import require_least
 
 MANY = 1000
 """A grid of more runs than this is asked about."""
@@ -70,7 +71,7 @@ def sweep(
     from headcount.grid import Grid
     from headcount.toml import Document
 
-    require_whole(workers=workers, threads=threads)
+    require_least(1, workers=workers, threads=threads)
     wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
     if len(wanted) > MANY and not yes and not _agrees(len(wanted)):
         raise BadRecipe(f"{grid} is a grid of {len(wanted):,} runs. To carry them out: --yes.")
@@ -137,17 +138,6 @@ def records(
     shown = _columns(columns, [rows[index] for index in chosen], valid)
     print_table([{name: _text(rows[index].get(name)) for name in shown} for index in chosen])
     print_lines(f"{len(chosen)} of {len(rows)} records")
-
-
-def require_whole(**numbers: int | None) -> None:
-    """Make sure that the numbers that were given are at least 1.
-
-    Raises:
-        BadRecipe: One is not.
-    """
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise BadRecipe(f"Got {name} {number}. Give a whole number from 1 up.")
 
 
 def pool_of(workers: int, ray: str | None, cpus: float, gpus: float) -> tuple[Callable[[], Any], int]:

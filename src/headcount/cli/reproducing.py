@@ -8,9 +8,10 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
-from headcount.cli.experiments import pool_of, require_whole
+from headcount.cli.experiments import pool_of
 from headcount.errors import BadRecipe, PruningError
 from headcount.printing import print_json, print_lines, print_table, say
+from headcount.typed import require_least
 
 
 def reproduce(
@@ -55,7 +56,7 @@ def reproduce(
         return _list(json_)
     if name is None:
         raise BadRecipe("Name an experiment. See them: headcount reproduce --list.")
-    require_whole(workers=workers, threads=threads)
+    require_least(1, workers=workers, threads=threads)
     experiment = read_experiment(name)
     if data is not None and not data.is_dir():
         raise BadRecipe(f"There is no directory '{data}'. --data is one that holds nli/ and sst2/.")

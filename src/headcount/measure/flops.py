@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.typed import require_least
 
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
 
@@ -42,7 +43,7 @@ def token_batch(models: Sequence[nn.Module], batch_size: int, length: int, seed:
         BadRecipe: The batch is empty, or longer than one of the models can read.
         UnsupportedModel: A model does not take token ids.
     """
-    require_positive(batch_size=batch_size, length=length)
+    require_least(1, batch_size=batch_size, length=length)
     for model in models:
         limit = longest_input(model)
         if limit is not None and length > limit:
@@ -72,17 +73,6 @@ def model_inputs(model: nn.Module, ids: Int[Tensor, "batch token"]) -> dict[str,
     if getattr(model.config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = ids
     return inputs
-
-
-def require_positive(**settings: int) -> None:
-    """Make sure that each of these settings is a positive number.
-
-    Raises:
-        BadRecipe: One of them is not; the message names it.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise BadRecipe(f"Got {name} {value}. Give a whole number from 1 up.")
 
 
 def _text_config(model: nn.Module) -> Any:

@@ -15,11 +15,12 @@ from torch import nn
 
 from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe
-from headcount.measure.flops import forward_flops, model_inputs, require_positive, token_batch
+from headcount.measure.flops import forward_flops, model_inputs, token_batch
 from headcount.measure.matmul import matmul_precision
 from headcount.measure.size import Size, parameters
 from headcount.records import signature
 from headcount.runtimes import PyTorch, Runner, torch_threads
+from headcount.typed import require_least
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,8 @@ def compare(
             opened for another number of threads.
         UnsupportedModel: A model does not take token ids.
     """
-    require_positive(batch_size=batch_size, length=length, threads=threads, rounds=rounds)
-    if warmup < 0:
-        raise BadRecipe(f"Got warmup {warmup}. Give a whole number from 0 up.")
+    require_least(1, batch_size=batch_size, length=length, threads=threads, rounds=rounds)
+    require_least(0, warmup=warmup)
     runners = {
         name: PyTorch(model, threads) if isinstance(model, nn.Module) else model for name, model in models.items()
     }

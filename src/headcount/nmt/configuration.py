@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from headcount.errors import BadRecipe
-from headcount.typed import described, fits
+from headcount.typed import described, fits, require_least
 
 DECODERS = ("attention", "ssru")
 NORMS = ("post", "pre")
@@ -79,15 +79,8 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
         }.items():  # fmt: skip
             if getattr(self, name) not in valid:
                 raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid: {', '.join(valid)}.")
-        for name, least in {
-            "vocab_size": 4,
-            "d_model": 4,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "ffn_size": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give {least} or more.")
+        require_least(4, vocab_size=self.vocab_size, d_model=self.d_model)
+        require_least(1, encoder_layers=self.encoder_layers, decoder_layers=self.decoder_layers, ffn_size=self.ffn_size)
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a share, from 0 to below 1.")

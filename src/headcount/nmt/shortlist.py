@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from headcount.errors import BadData, BadRecipe
+from headcount.typed import require_least
 from headcount.writing import naming_a_full_disk
 
 _MAKE_ONE = "Write one with `headcount shortlist`."
@@ -72,10 +73,8 @@ class Shortlist:
             BadData: The sides are of different length, a piece is not in the vocabulary, or there is nothing to learn.
             BadRecipe: A number is too small, or one of `always` is not in the vocabulary.
         """
-        given = {"vocabulary": vocabulary, "best": best, "frequent": frequent, "iterations": iterations}
-        for (name, number), least in zip(given.items(), (1, 0, 0, 1), strict=True):
-            if number < least:
-                raise BadRecipe(f"Got {name} {number}. Give {least} or more.")
+        require_least(1, vocabulary=vocabulary, iterations=iterations)
+        require_least(0, best=best, frequent=frequent)
         if outside := [piece for piece in always if not 0 <= piece < vocabulary]:
             raise BadRecipe(f"Got piece {outside[0]} in always. Give pieces from 0 to {vocabulary - 1}.")
         if len(sources) != len(targets):

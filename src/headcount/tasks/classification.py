@@ -20,6 +20,7 @@ from headcount.tasks.labels import label_numbers, sort_labels
 from headcount.tasks.prepared import Prepared
 from headcount.tasks.quiet import no_progress_bars
 from headcount.tasks.tables import Table, read_table
+from headcount.typed import require_least
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,9 @@ class Classification:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "max_length": 4,
-            "train_limit": 1,
-            "development": 0,
-            "validation_limit": 1,
-            "seed": 0,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        require_least(4, max_length=self.max_length)
+        require_least(1, train_limit=self.train_limit, validation_limit=self.validation_limit)
+        require_least(0, development=self.development, seed=self.seed)
         if self.text is not None and (len(self.text) not in (1, 2) or len(set(self.text)) != len(self.text)):
             raise BadRecipe(f"Got text columns {', '.join(self.text)}. Name one, or two different ones for pairs.")
         if self.text is not None and self.label in self.text:

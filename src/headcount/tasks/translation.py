@@ -27,6 +27,7 @@ from headcount.nmt import (
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.prepared import Prepared
+from headcount.typed import require_least
 
 NEW = "new:"
 """A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
@@ -94,12 +95,9 @@ class Translation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "max_length": 4, "train_limit": 1, "validation_limit": 1, "seed": 0, "beam": 1, "development": 0,
-        }.items():  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, int) and value < least:
-                raise BadRecipe(f"Got {name} {value}. Give {least} or more.")
+        require_least(4, max_length=self.max_length)
+        require_least(1, train_limit=self.train_limit, validation_limit=self.validation_limit, beam=self.beam)
+        require_least(0, development=self.development, seed=self.seed)
         if not 0 < self.coverage <= 1:
             raise BadRecipe(f"Got coverage {self.coverage}. Give a share of the characters, above 0, at most 1.")
         if self.bleu_tokenize not in BLEU.TOKENIZERS:
