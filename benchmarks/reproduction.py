@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from headcount.records import Record, read_records
@@ -86,7 +86,7 @@ def take(runs: Path, name: str) -> None:
     if problems:
         raise SystemExit("\n".join(problems))
     source = read_experiment(name).source.name
-    records = [Record(**portable(record.to_json())) for record in found]
+    records = [record.portable() for record in found]
     (ROOT / RESULTS).mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(record.to_json()) + "\n" for record in records)
     (ROOT / RESULTS / f"{source}.jsonl").write_text(lines, encoding="utf-8")
@@ -197,21 +197,6 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [" | ".join(map(str, rows[0])), "|".join(["---"] * len(rows[0]))]
     lines += [" | ".join(str(value).replace("|", "/") for value in row.values()) for row in rows]
     return "\n".join(f"| {line} |" if not line.startswith("---") else f"|{line}|" for line in lines)
-
-
-def portable(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with the last two parts of paths only: what names the data, not where they lie."""
-    recipe = record["recipe"]
-    files = ("train", "validation", "development")
-    data = {name: short(value) if name in files else value for name, value in recipe["data"].items()}
-    return {**record, "recipe": {**recipe, "model": short(recipe["model"]), "data": data}}
-
-
-def short(source: Any) -> Any:
-    """A path's last two parts, of several paths between commas; what is no path as it is."""
-    if not isinstance(source, str) or source.startswith(("new:", "hub:", "sacrebleu:")):
-        return source
-    return ",".join("/".join(PurePath(path).parts[-2:]) for path in source.split(","))
 
 
 if __name__ == "__main__":

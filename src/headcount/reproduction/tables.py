@@ -11,9 +11,9 @@ Row = dict[str, str]
 
 def quality(records: Sequence[Record]) -> list[Row]:
     """A row a method, a column a budget: the mean over the seeds, and the least and greatest of them."""
-    rows = []
-    for each in group(records):
-        budgets = sorted({run.kept for run in each.runs}, reverse=True)
+    rows, groups = [], group(records)
+    budgets = sorted({run.kept for each in groups for run in each.runs}, reverse=True)
+    for each in groups:
         lines = [("unpruned", each.baseline), *((series.name, series.runs) for series in each.series)]
         for name, runs in lines:
             cells = {f"{kept}": _spread(each, [run for run in runs if run.kept == kept]) for kept in budgets}
