@@ -11,7 +11,7 @@ import pytest
 
 from headcount.errors import BadData, BadRecipe
 from headcount.recipe import Recipe
-from headcount.records import Record, read_records
+from headcount.records import read_records
 from headcount.reproduction import SCALES, experiment_names, read_experiment
 from headcount.reproduction.carry_out import Plan, waves
 from headcount.reproduction.needs import Cost, Throughput, cost
@@ -149,10 +149,7 @@ def test_the_page_is_what_the_script_writes(page_script: ModuleType) -> None:
     assert all(f"\n## {name}\n" in page for name in NAMES)
 
 
-def test_kept_records_name_no_place_of_this_machine(page_script: ModuleType) -> None:
-    record = Record("s", {"model": "/home/me/o/runs/a", "data": {"train": "/x/d/a.en,/x/d/a.de"}}, {}, "", {})
-    recipe = page_script.portable(record.to_json())["recipe"]
-    assert recipe == {"model": "runs/a", "data": {"train": "d/a.en,d/a.de"}}
+def test_kept_records_name_no_place_of_this_machine() -> None:
     kept = ROOT / "docs" / "results" / "reproduction"
     for file in kept.glob("*.jsonl"):
         for line in file.read_text(encoding="utf-8").splitlines():
