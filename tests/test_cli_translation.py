@@ -76,7 +76,7 @@ def test_distil_and_shortlist(trained: Path, corpus: dict[str, str], tmp_path: P
     done = headcount(
         "distill", trained, "-o", tmp_path / "student", "--student",
         "tiny-student,d_model=16,head_size=8,encoder_layers=1,encoder_heads=2,cross_heads=2,ffn_size=16",
-        "--train", corpus["train"], "--validation", corpus["validation"], "--beam", "2", "--best", "2",
+        "--train", corpus["train"], "--validation", corpus["validation"], "--best", "6",
         "--steps", "3", "--batch-tokens", "400", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -126,6 +126,12 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
           "--keep", "3", "--method", "michel", "--label", "y"], "Task 'translation' has no field label"),
         (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b", "--training", "speed=3"],
          "Unknown training setting speed. Valid: epochs, steps"),
+        (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b", "--training", "smoothing=abc"],
+         "'training.smoothing' is a number, got 'abc'."),
+        (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b", "--training", "keep_best=maybe"],
+         "'training.keep_best' is true or false, got 'maybe'."),
+        (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b", "--training", "judge_by=ter"],
+         "Cannot judge by 'ter'. Valid: bleu, chrf, loss."),
         (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b", "--languages", "de"],
          "Got 'de'. Give two names"),
     ],

@@ -41,6 +41,15 @@ def test_without_a_mask_nothing_is_padding(saved: Translator) -> None:
     assert torch.equal(saved.generate(ids), saved.generate(ids, mask))
 
 
+def test_a_limit_and_what_is_no_argument(saved: Translator) -> None:
+    with torch.no_grad():
+        saved.output.bias[END] -= 50  # it never ends by itself
+    ids, mask = sources((4, 2), 2, most=9).values()
+    assert saved.generate(ids, mask, max_new_tokens=7).shape == (2, 9)
+    with pytest.raises(BadRecipe, match="Got do_sample, top_k. .* generates by num_beams, length_penalty"):
+        saved.generate(ids, do_sample=True, top_k=3)
+
+
 def test_more_translations_than_the_beam_is_wide(saved: Translator) -> None:
-    with pytest.raises(BadRecipe, match="Got beam 1 and 2 best"):
+    with pytest.raises(BadRecipe, match="Got the 2 best of a beam of 1"):
         saved.generate(torch.tensor([[3, 2]]), num_return_sequences=2)

@@ -63,7 +63,11 @@ def test_data_beside_records_are_left_alone(tmp_path: Path) -> None:
     record().write(tmp_path / RECORD_NAME.replace("json", "jsonl"))
     (tmp_path / "train.jsonl").write_text('{"text": "a"}\n' * 3)
     assert read_records(tmp_path) == ([record()], [])
-    assert len(read_records(tmp_path / "train.jsonl")[1]) == 3  # it was named
+    with pytest.raises(CorruptRecord, match="train.jsonl' holds no record of headcount: 3 lines are none"):
+        read_records(tmp_path / "train.jsonl")  # it was named
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(CorruptRecord, match="empty.jsonl' holds no record of headcount: it is empty"):
+        read_records(tmp_path / "empty.jsonl")
 
 
 def test_records_of_the_first_version_are_read() -> None:

@@ -250,6 +250,8 @@ def test_limits(beam: int) -> None:
     for longest, limits in [(0.1, [10, 10, 10]), (1.5, [16, 13, 17]), (2.0, [18, 14, 20])]:
         found = search(model, **batch, settings=Search(beam, best=beam, longest=longest))
         assert [{len(each.ids) for each in hypotheses} for hypotheses in found] == [{limit} for limit in limits]
+    found = search(model, **batch, settings=Search(beam, best=beam, most=15))
+    assert [{len(each.ids) for each in hypotheses} for hypotheses in found] == [{15}, {14}, {15}]
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -340,9 +342,11 @@ def test_finished_sentences_leave(decoder: str, beam: int, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"beam": 0}, "Got beam 0 and 1 best. Give a beam of 1 or more, and at most as many."),
-        ({"best": 0}, "Got beam 5 and 0 best."),
-        ({"beam": 2, "best": 3}, "Got beam 2 and 3 best."),
+        ({"beam": 0}, "Got beam 0. Give 1 or more."),
+        ({"best": 0}, "Got best 0."),
+        ({"most": 0}, "Got most 0."),
+        ({"beam": 2, "best": 3}, "Got the 3 best of a beam of 2. Give a beam that is as wide, or fewer best."),
+        ({"normalisation": float("nan")}, "Got normalisation nan"),
         ({"normalisation": -0.1}, "Got normalisation -0.1 and longest 2.0. Give 0 or more, and more than 0."),
         ({"longest": 0.0}, "Got normalisation 1.0 and longest 0.0."),
     ],

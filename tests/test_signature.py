@@ -23,7 +23,7 @@ OTHERS = {
     "epochs": 2.0, "steps": 7, "batch_size": 5, "batch_tokens": 9, "lr": 0.5, "schedule": "cosine", "warmup": 3,
     "weight_decay": 0.5, "max_grad_norm": 0.5, "gradient_accumulation": 2, "group_by_length": False,
     "precision": "bfloat16", "adam_beta2": 0.98, "smoothing": 0.5, "average": 2, "keep_best": True, "stop_after": 3,
-    "judge_by": "loss",
+    "judge_by": "macro_f1",
 }  # fmt: skip
 NO_SAY = {"checkpoint_every", "looks", "look_every"}
 """Settings that decide no number, as long as no weights are chosen at looks."""

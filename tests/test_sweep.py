@@ -268,6 +268,13 @@ def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path
     }.items():
         refused = headcount("sweep", file, "-o", tmp_path / "out", *words)
         assert refused.returncode == 1 and message in refused.stderr, refused.stderr
+        assert not (tmp_path / "out").exists()
+    for name, message in {"model": "is a model's directory", "model/config.json": "is a file"}.items():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / "config.json").write_text("{}")
+        refused = headcount("sweep", file, "-o", tmp_path / name)
+        assert refused.returncode == 1 and f"{message}. Name another directory" in refused.stderr, refused.stderr
+    assert [each.name for each in (tmp_path / "model").iterdir()] == ["config.json"]
     assert "There is no file" in headcount("sweep", tmp_path / "none.toml", "-o", tmp_path / "out").stderr
 
 

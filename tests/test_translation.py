@@ -195,7 +195,9 @@ def test_classifiers_do_not_translate(tiny_bert_dir: Path, parallel: dict[str, A
     ("shape", "says"),
     [
         ("new:tiny", r"Unknown shape 'tiny'\. Valid: transformer-base, transformer-big, iwslt_de_en, tiny-student"),
-        ("new:tiny-student,width=3", r"Cannot read 'width=3' in .* Write FIELD=VALUE; fields: d_model"),
+        ("new:tiny-student,width=3", r"Unknown field 'width' in .* Fields: d_model"),
+        ("new:tiny-student,norm", r"Cannot read 'norm' in .* Write FIELD=VALUE; fields: d_model"),
+        ("new:tiny-student,encoder_heads=2 2,d_model=8", r"'encoder_heads' is \[2, 2\], for 6 layers\. Give a number"),
         ("new:tiny-student,d_model", r"Cannot read 'd_model'"),
         ("new:tiny-student,norm=side", r"Got norm 'side'\. Valid: post, pre"),
         ("new:tiny-student,encoder_heads=1 2", r"'encoder_heads' is \[1, 2\], for 6 layers"),

@@ -1,22 +1,26 @@
 """Sequence-level distillation (Kim and Rush 2016): a student learns from what a teacher makes of the source side."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sacrebleu.metrics import BLEU
 
+from headcount.errors import BadRecipe
 from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist
-from headcount.recipe import Recipe
+from headcount.recipe import Recipe, differences
 from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
-from headcount.tasks.translation import Translation, load_tokenizer, load_translator
-from headcount.writing import require_empty
+from headcount.tasks.translation import Translation, load_tokenizer, load_translator, new_config
+from headcount.writing import require_empty, write_atomically
 
+MADE_BY = "distillation.json"
+"""Beside what the teacher wrote: what defines it."""
 EVERY = 256
 """Lines that the teacher translates before they are written."""
 
@@ -51,16 +55,18 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     student's checkpoints.
 
     Raises:
-        BadRecipe: The output is not empty; or see `run_recipe`.
+        BadRecipe: The output is not empty, or `OUTPUT.distilled` is of another plan; or see `run_recipe`.
         BadData: See `read_pairs`.
     """
     output = output.resolve()
     require_empty(output)
+    if plan.student.startswith("new:"):
+        new_config(plan.student, 32000)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})
     model, tokenizer = load_translator(plan.teacher)
     train, development, _, _ = task.load()
     directory = output.with_name(output.name + ".distilled")
-    directory.mkdir(parents=True, exist_ok=True)
+    _require_ours(directory, plan)
     teacher = LineTranslator(model, tokenizer, plan.search)
     say(f"the teacher translates {len(train)} lines …")
     files = {
@@ -82,6 +88,28 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
         student, "unpruned", None, {**data, **files}, task="translation", training=plan.training, seed=plan.seed
     )
     return run_recipe(recipe, output, say)
+
+
+def _require_ours(directory: Path, plan: Distillation) -> None:
+    """Make the directory, or make sure that what is there is of the same teacher, search and data.
+
+    Raises:
+        BadRecipe: It is not.
+    """
+    data = {name: value for name, value in plan.data.items() if name not in ("validation", "vocabulary")}
+    made_by = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed}
+    file = directory / MADE_BY
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        write_atomically(file, json.dumps(made_by))
+    if not file.is_file():
+        raise BadRecipe(
+            f"'{directory}' is there already, and not of a distillation. Remove it, or name another output."
+        )
+    if changed := differences(json.loads(file.read_text(encoding="utf-8")), made_by):
+        raise BadRecipe(
+            f"'{directory}' is of another distillation: {'; '.join(changed)}. Remove it, or name another output."
+        )
 
 
 def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str) -> str:

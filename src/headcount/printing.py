@@ -63,7 +63,7 @@ class Watch:
         total = sum(map(len, (progress.done, progress.failed, progress.running, progress.pending)))
         counts = (
             f"{len(progress.done)} of {total} done, {len(progress.running)} running, "
-            f"{len(progress.failed)} failed, {_duration(progress.seconds_left)} left"
+            f"{len(progress.failed)} failed{_left(progress)}"
         )
         new = [*progress.done, *progress.failed]
         before, self._told = self._told, {*new}
@@ -85,9 +85,12 @@ class Watch:
         self._live.update(Group(Text(counts), bar, *now, *failed), refresh=True)
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown time"
+def _left(progress: Any) -> str:
+    """How long what is left will take, as far as it is known."""
+    return "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
+
+
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

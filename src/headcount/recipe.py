@@ -53,6 +53,9 @@ class Recipe:
             )
         for check in (self.make_method, lambda: self.budget, self.make_task):
             check()
+        figures = TASKS[self.task].figures
+        if self.training.judge_by not in (None, *figures):
+            raise BadRecipe(f"Cannot judge by '{self.training.judge_by}'. Valid: {', '.join(figures)}.")
         if self.seed >= 2**32:
             raise BadRecipe(f"Got seed {self.seed}. Give a whole number from 0 to {2**32 - 1}: numpy takes no greater.")
 
@@ -164,6 +167,7 @@ def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
     valid = _types(TrainingSettings)
     if unknown := set(changes) - set(valid):
         raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
+    changes = _checked(changes, valid, ("training",), None)
     own: TrainingSettings = TASKS[task].training if task in TASKS else TrainingSettings()
     # Of the pairs that say one thing in two ways, what is given counts.
     twins = (("batch_size", "batch_tokens"), ("epochs", "steps"), ("steps", "epochs"))

@@ -149,7 +149,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
             directory, a sweep's, a folder of `.json` and `.jsonl` files.
 
     Raises:
-        CorruptRecord: There is nothing at one of these places.
+        CorruptRecord: There is nothing at one of these places, or a file that was named holds no record.
     """
     records: dict[tuple[str, str], Record] = {}
     problems = []
@@ -159,7 +159,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                 f"There is nothing at '{source}'. Name a run's directory, a sweep's, or a records file."
             )
         for file in [source] if source.is_file() else sorted(_files(source)):
-            text = file.read_text(encoding="utf-8", errors="replace")
+            text, found = file.read_text(encoding="utf-8", errors="replace"), 0
             if file != source and file.suffix == ".jsonl" and '"signature"' not in text:
                 continue  # data, say, that lie beside records
             for number, line in enumerate(text.splitlines(), start=1):
@@ -173,6 +173,17 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                     name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
                     # The same record may lie in a run's directory and in a list of a sweep's, without its paths.
                     records.setdefault((name, _identity(record)), replace(record, name=name))
+                    found += 1
+            if file == source and not found:
+                lines = sum(bool(line.strip()) for line in text.splitlines())
+                why = (
+                    problems[-1].partition(": ")[2]
+                    if lines == 1
+                    else f"{lines} lines are none"
+                    if lines
+                    else "it is empty"
+                )
+                raise CorruptRecord(f"'{source}' holds no record of headcount: {why}")
     return list(records.values()), problems
 
 
@@ -205,8 +216,8 @@ def _parse(line: str, place: str) -> Record:
         data = json.loads(line)
     except json.JSONDecodeError as error:
         raise CorruptRecord(
-            f"{place}: not whole JSON ({error.msg}, character {error.pos + 1} of {len(line)}); the record was cut off "
-            "or changed. Run its recipe again."
+            f"{place}: not whole JSON ({error.msg}, character {min(error.pos + 1, len(line))} of {len(line)}); the "
+            "record was cut off or changed. Run its recipe again."
         ) from error
     if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
         raise CorruptRecord(f"{place}: not a record of headcount.")

@@ -75,7 +75,7 @@ class TrainingSettings:
             raise BadRecipe(f"Got precision '{self.precision}'. Valid choices: {', '.join(PRECISIONS)}.")
         counts = ("batch_size", "gradient_accumulation", "looks", "look_every", "steps", "batch_tokens", "stop_after")
         require_least(1, **{name: getattr(self, name) for name in counts})
-        require_least(0, checkpoint_every=self.checkpoint_every, average=self.average)
+        require_least(0, checkpoint_every=self.checkpoint_every, average=self.average, max_grad_norm=self.max_grad_norm)
         if self.steps is not None and self.epochs is not None:
             raise BadRecipe(f"Got {self.steps} steps and {self.epochs} epochs. Give one of them.")
         if not 0 <= self.smoothing < 1 or not 0 < self.adam_beta2 < 1:

@@ -13,6 +13,8 @@ from headcount.errors import BadRecipe, DiskFull
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -191,4 +191,5 @@ def set_up(threads: int | None, fast: bool | None) -> None:
         torch.set_num_threads(threads)
     if fast is not None:
         mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
-        say(f"matrix products: {mode.why}")
+        if mode.name != "default":
+            say(f"matrix products: {mode.why}")

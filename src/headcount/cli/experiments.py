@@ -95,8 +95,9 @@ def sweep(
     else:
         for name, error in progress.failed.items():
             print_lines(f"failed: {name}: {error}")
+        again = " Try them again: --retry." if progress.failed and not retry else ""
         print_lines(
-            f"{len(progress.done)} of {len(runs)} runs done, {len(progress.failed)} failed. "
+            f"{len(progress.done)} of {len(runs)} runs done, {len(progress.failed)} failed.{again} "
             f"See them: headcount records {output}; headcount report {output} -o report.html."
         )
     if progress.failed:
@@ -142,9 +143,10 @@ def records(
 
 def pool_of(workers: int, ray: str | None, cpus: float, gpus: float) -> tuple[Callable[[], Any], int]:
     """What makes the pool that runs are carried out by, and the CPU threads that each run has there."""
-    from headcount.sweep import Cluster, Workers
+    from headcount.sweep import Cluster, Workers, require_answer
 
     if ray is not None:
+        require_answer(ray)  # before anything is written
         return partial(Cluster, ray, cpus, gpus, say=say), max(1, int(cpus))
     return partial(Workers, workers), max(1, (os.cpu_count() or 1) // workers)
 

@@ -134,7 +134,7 @@ def distill(
     train: of.Train,
     validation: of.Validation,
     student: Annotated[str, typer.Option(help="The student's shape, as for train-nmt.")] = "tiny-student",
-    beam: Beam = 5,
+    beam: Annotated[int | None, typer.Option(help="Of the teacher. Default: 5, or --best if that is more.")] = None,
     best: Annotated[
         int, typer.Option(help="Of so many translations, take the one with the best sentence BLEU; 1: the likeliest.")
     ] = 1,
@@ -172,7 +172,7 @@ def distill(
                 vocabulary=of.number_or_name(vocabulary),
                 train_limit=train_limit,
             ),
-            search=Search(beam, best=best),
+            search=Search(max(5, best) if beam is None else beam, best=best),
             training=of.training_of(
                 "translation", warmup, training,
                 epochs=epochs, steps=steps, batch_tokens=batch_tokens, lr=lr, checkpoint_every=checkpoint_every,

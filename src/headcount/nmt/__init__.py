@@ -8,7 +8,7 @@ from headcount.nmt.model import Translator
 from headcount.nmt.search import Hypothesis, Search
 from headcount.nmt.shortlist import Shortlist
 from headcount.nmt.translate import LineTranslator
-from headcount.nmt.vocabulary import TranslatorTokenizer, learn_vocabulary
+from headcount.nmt.vocabulary import TranslatorTokenizer, learn_vocabulary, read_vocabulary
 
 AutoConfig.register(TranslatorConfig.model_type, TranslatorConfig)
 AutoModel.register(TranslatorConfig, Translator)
@@ -25,5 +25,6 @@ __all__ = [
     "TranslatorConfig",
     "TranslatorTokenizer",
     "learn_vocabulary",
+    "read_vocabulary",
     "to_int8",
 ]

@@ -88,6 +88,10 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
             raise BadRecipe(f"Got d_model {self.d_model}. Give an even number: half of a position is sines.")
         if self.head_size is None:
             heads = self.encoder_heads
+            if isinstance(heads, list) and len(heads) != self.encoder_layers:
+                raise BadRecipe(
+                    f"'encoder_heads' is {heads}, for {self.encoder_layers} layers. Give a number, or one a layer."
+                )
             if not isinstance(heads, int) or heads < 1 or self.d_model % heads:
                 raise BadRecipe(
                     f"Cannot tell the size of a head from {heads} heads and d_model {self.d_model}. Give head_size."

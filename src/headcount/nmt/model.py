@@ -13,6 +13,7 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from headcount.errors import BadRecipe
 from headcount.nmt.attention import NoHeads
 from headcount.nmt.configuration import TranslatorConfig
 from headcount.nmt.decoder import Decoder, LayerState
@@ -223,6 +224,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         num_beams: int = 1,
         length_penalty: float = 1.0,
         num_return_sequences: int = 1,
+        max_new_tokens: int | None = None,
+        **others: Any,
     ) -> Int[Tensor, "hypothesis target"]:
         """Translations as transformers gives them: start token, pieces, end token, padding; the best first.
 
@@ -234,13 +237,20 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
             num_beams: See `Search.beam`.
             length_penalty: See `Search.normalisation`.
             num_return_sequences: Translations of each sentence, at most `num_beams`; there may be fewer to give.
+            max_new_tokens: See `Search.most`.
+            others: There are none; transformers' other arguments are refused.
 
         Raises:
-            BadRecipe: A number is not allowed.
+            BadRecipe: A number is not allowed, or an argument is none of these.
         """
+        if others:
+            raise BadRecipe(
+                f"Got {', '.join(others)}. A translation model of headcount's generates by num_beams, length_penalty, "
+                "num_return_sequences and max_new_tokens."
+            )
         from headcount.nmt.search import Search, search  # which knows this model
 
-        settings = Search(beam=num_beams, normalisation=length_penalty, best=num_return_sequences)
+        settings = Search(num_beams, length_penalty, num_return_sequences, most=max_new_tokens)
         text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         was_training = self.training
         self.eval()

@@ -1,5 +1,6 @@
 """Greedy and beam search for the best translation of a batch; finished sentences leave it."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from headcount.errors import BadRecipe
 from headcount.nmt.model import Decoding, Translator
+from headcount.typed import require_least
 
 
 @runtime_checkable
@@ -29,19 +31,22 @@ class Search:
         normalisation: A hypothesis' log probability is divided by its length to this power.
         best: Translations given of each sentence, at most `beam`.
         longest: A translation has at most this many pieces for each of its source's, and ten more.
+        most: It also has at most this many, its end among them. None: no such limit.
     """
 
     beam: int = 5
     normalisation: float = 1.0
     best: int = 1
     longest: float = 2.0
+    most: int | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.best <= self.beam:
+        require_least(1, beam=self.beam, best=self.best, most=self.most)
+        if self.best > self.beam:
             raise BadRecipe(
-                f"Got beam {self.beam} and {self.best} best. Give a beam of 1 or more, and at most as many."
+                f"Got the {self.best} best of a beam of {self.beam}. Give a beam that is as wide, or fewer best."
             )
-        if self.normalisation < 0 or self.longest <= 0:
+        if not 0 <= self.normalisation < math.inf or not 0 < self.longest < math.inf:
             raise BadRecipe(
                 f"Got normalisation {self.normalisation} and longest {self.longest}. Give 0 or more, and more than 0."
             )
@@ -83,6 +88,8 @@ def search(
     pieces = None if shortlist is None else shortlist.candidates(input_ids)
     decoding = model.start(input_ids, attention_mask, settings.beam, pieces, forbidden)
     limits = (attention_mask.sum(1) * settings.longest).long() + 10
+    if settings.most is not None:
+        limits = limits.clamp(max=settings.most)
     if settings.beam == 1:
         return _greedy(model, decoding, limits, pieces, settings)
     return _beam(model, decoding, limits, pieces, settings)

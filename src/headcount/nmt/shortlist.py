@@ -11,6 +11,7 @@ with the same `best`, but the pieces it adds are rare ones, which batches do not
 larger `best` one direction finds as much in unions of that size.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class Shortlist:
         Raises:
             PruningError: The disk is full.
         """
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -133,12 +136,14 @@ class Shortlist:
         try:
             found = load(file.read_bytes())
         except (SafetensorError, OSError) as error:
-            raise BadData(f"{file}: cannot be read as a shortlist ({error}). {_MAKE_ONE}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise BadData(f"{file}: cannot be read as a shortlist ({why}). {_MAKE_ONE}") from error
         likely, shared = (found.get(name, torch.empty(0)) for name in ("likely", "shared"))
         fits = (likely.dtype, shared.dtype, likely.dim()) == (torch.int32, torch.bool, 2)
         if not fits or shared.shape != likely.shape[:1] or ((likely < 0) | (likely > len(likely))).any():
-            held = ", ".join(f"{name} ({value.dtype}, {list(value.shape)})" for name, value in sorted(found.items()))
-            raise BadData(f"{file}: no shortlist, or a damaged one. It holds: {held or 'nothing'}. {_MAKE_ONE}")
+            held = [f"{name} ({value.dtype}, {list(value.shape)})" for name, value in sorted(found.items())]
+            shown = ", ".join([*held[:3], *([f"{len(held) - 3} more"] if len(held) > 3 else [])])
+            raise BadData(f"{file}: no shortlist, or a damaged one. It holds: {shown or 'nothing'}. {_MAKE_ONE}")
         return cls(likely.long(), shared)
 
 

@@ -1,6 +1,7 @@
 """The vocabulary of a translation model: pieces of words, learned by SentencePiece, shared by both languages."""
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,21 @@ class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transf
         return [self.sp_model.decode([i for i in line if i > 2]) for line in ids]
 
 
+def read_vocabulary(file: Path) -> TranslatorTokenizer:
+    """The vocabulary that SentencePiece wrote to a file.
+
+    Raises:
+        BadData: The file is none of SentencePiece's.
+    """
+    try:
+        return TranslatorTokenizer(str(file))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise BadData(
+            f"{file} is no vocabulary: SentencePiece cannot read it. Give a model that it wrote, the directory of a "
+            "translation model, or a number of pieces, and a vocabulary is learned."
+        ) from error
+
+
 def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: float = 1.0) -> TranslatorTokenizer:
     """A vocabulary of this many pieces (Kudo 2018: a unigram language model), written to the file.
 
@@ -74,7 +90,11 @@ def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: floa
             minloglevel=2,
         )  # fmt: skip
     except RuntimeError as error:
-        raise BadData(f"SentencePiece cannot make {size} pieces of this text: {str(error).strip()}") from error
+        most = re.search(r"value <= (\d+)", str(error))
+        more = f"at most {most[1]} are possible" if most else str(error).strip()
+        raise BadData(
+            f"SentencePiece cannot make {size} pieces of this text: {more}. Give fewer, or more text."
+        ) from error
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(".tmp")
     aside.write_bytes(buffer.getvalue())

@@ -31,7 +31,7 @@ def quality_few(group: Group) -> Figure:
     title, said = "Where few heads stay", f"Budgets up to a sixth of {group.total or 'the most kept'}. {SPREAD}"
     figure = replace(figure, key="quality-few", title=title, caption=said)
     if sum(budget <= few for budget in budgets) < 2:
-        return replace(figure, lines=(), level=None, lacking=f"Fewer than two budgets are of {few:.0f} heads or less.")
+        return replace(figure, lines=(), level=None, lacking=f"Fewer than two budgets are of {few:.0f} heads or fewer.")
     near = [replace(line, points=tuple(each for each in line.points if each.x <= few)) for line in figure.lines]
     return replace(figure, lines=tuple(line for line in near if line.points), level=None)
 

@@ -49,7 +49,7 @@ class Cluster:
             import ray
         except ImportError as error:
             raise BadRecipe("Ray is not installed: pip install 'headcount[ray]'.") from error
-        _require_answer(address)
+        require_answer(address)
         self._ray: Any = ray
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
@@ -109,8 +109,12 @@ def _carry_out(work: Work, directory: Path) -> tuple[bool, str | None]:
         return True, str(error)
 
 
-def _require_answer(address: str) -> None:
-    """Ray itself waits for minutes."""
+def require_answer(address: str) -> None:
+    """Make sure that something answers at a cluster's address; Ray itself waits for minutes.
+
+    Raises:
+        BadRecipe: Nothing does, or it is no address.
+    """
     if address in ("auto", "local"):
         return
     try:

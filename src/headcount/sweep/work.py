@@ -82,8 +82,11 @@ class Place:
         """Only one sweep at a time in this directory.
 
         Raises:
-            BadRecipe: There is another.
+            BadRecipe: There is another, or the directory is a model's.
         """
+        if self.root.exists() and (not self.root.is_dir() or (self.root / "config.json").is_file()):
+            what = "a model's directory" if self.root.is_dir() else "a file"
+            raise BadRecipe(f"Output '{self.root}' is {what}. Name another directory for the sweep.")
         for name in ("runs", "failed", "logs", "shared"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         try:

@@ -83,6 +83,8 @@ class Classification:
 
     followed: ClassVar[int] = 200
     """Development examples that a training is followed by, at every look."""
+    figures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    """What it measures on development data, the first of which says what is better."""
     training: ClassVar[TrainingSettings] = TrainingSettings()
     """How a classifier is trained if nothing else is said."""
     train: str

@@ -28,8 +28,10 @@ def read_rows(path: Path) -> Iterator[Row]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
     if not kind or kind[0] not in FORMATS:
+        both = str(path).split(",")
+        two = "Two text files are for translation: --task translation. " if _are_two_files(both) else ""
         raise BadData(
-            f"Cannot tell what kind of file '{path}' is. Give one that ends in {', '.join(FORMATS)}, or that "
+            f"Cannot tell what kind of file '{path}' is. {two}Give one that ends in {', '.join(FORMATS)}, or that "
             "with .gz; or a data set of the Hub as hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT."
         )
     if not path.is_file():
@@ -37,6 +39,10 @@ def read_rows(path: Path) -> Iterator[Row]:
             f"No such file: '{path}'. A data set of the Hub is written hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT."
         )
     yield from FORMATS[kind[0]](path)
+
+
+def _are_two_files(names: list[str]) -> bool:
+    return len(names) == 2 and all(Path(name).is_file() for name in names)
 
 
 def read_lines(path: Path) -> Iterator[str]:

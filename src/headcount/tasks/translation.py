@@ -23,6 +23,7 @@ from headcount.nmt import (
     TranslatorConfig,
     TranslatorTokenizer,
     learn_vocabulary,
+    read_vocabulary,
 )
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
@@ -76,6 +77,8 @@ class Translation:
 
     followed: ClassVar[int] = 500
     """Development pairs that a training is followed by, at every look."""
+    figures: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "loss")
+    """What it measures on development data, the first of which says what is better."""
     training: ClassVar[TrainingSettings] = TrainingSettings(
         batch_tokens=4096, lr=5e-4, schedule="inverse_sqrt", warmup=4000, adam_beta2=0.98
     )
@@ -213,17 +216,25 @@ class Translation:
     def _new_tokenizer(self, train: Pairs, directory: Path | None) -> Any:
         if isinstance(self.vocabulary, str):
             given = Path(self.vocabulary)
-            return TranslatorTokenizer(str(given)) if given.is_file() else load_tokenizer(self.vocabulary)
+            return read_vocabulary(given) if given.is_file() else load_tokenizer(self.vocabulary)
         if directory is None:
             raise BadRecipe("A new model needs a directory to keep its vocabulary in, or a vocabulary that is there.")
         file = directory / "vocabulary.model"
         if file.is_file():
-            return TranslatorTokenizer(str(file))
+            return read_vocabulary(file)
         return learn_vocabulary([*train.sources, *train.targets], self.vocabulary, file, self.coverage)
 
 
 def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
-    """A model with random weights, of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
+    """A model with random weights, of a shape by name with changes; see `new_config`."""
+    config = new_config(source, len(tokenizer))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Translator(config)
+
+
+def new_config(source: str, vocabulary: int) -> TranslatorConfig:
+    """The configuration of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
 
     Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
 
@@ -232,20 +243,22 @@ def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
     """
     name, *changes = source.removeprefix(NEW).split(",")
     if name not in PRESETS:
-        raise BadRecipe(f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}{name},d_model=128.")
+        raise BadRecipe(
+            f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128."
+        )
     fields: dict[str, Any] = dict(PRESETS[name])
     valid = [each for each in TranslatorConfig.__annotations__ if each not in ("vocab_size", "is_encoder_decoder")]
     for change in changes:
         key, equals, value = change.partition("=")
-        if not equals or key not in valid:
+        if not equals:
             raise BadRecipe(f"Cannot read '{change}' in '{source}'. Write FIELD=VALUE; fields: {', '.join(valid)}.")
+        if key not in valid:
+            raise BadRecipe(f"Unknown field '{key}' in '{source}'. Fields: {', '.join(valid)}.")
         fields[key] = _value(value)
     changed = {change.partition("=")[0] for change in changes}
     if "d_model" in changed and "head_size" not in changed:
         fields.pop("head_size", None)  # as wide as the heads fill the model
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Translator(TranslatorConfig(**fields, vocab_size=len(tokenizer)))
+    return TranslatorConfig(**fields, vocab_size=vocabulary)
 
 
 def _value(text: str) -> Any:
