@@ -20,7 +20,8 @@ class AttentionState:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values, with these after those that are there."""
         if self.keys is None or self.values is None:
-            self.keys, self.values = keys, values
+            # Read at every step from now on, those of the source unchanged: a head's rows side by side are read faster.
+            self.keys, self.values = keys.contiguous(), values.contiguous()
         else:
             self.keys, self.values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
         return self.keys, self.values

@@ -108,7 +108,7 @@ def _greedy(
     for position in range(found.shape[1]):
         logits = model.step(tokens, decoding)[:, 0].to(scores.dtype)
         best, at = logits.max(-1)
-        scores[here] += best - logits.logsumexp(-1)
+        scores[here] -= (logits - best[:, None]).exp_().sum(-1).log()  # as logsumexp has it, with the greatest known
         token = at if pieces is None else pieces[at]
         found[here, position] = token
         done = (token == end) | (position + 1 >= limits[here])
