@@ -151,11 +151,11 @@ def full(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
     )
     here = [each for each in throughputs if each.shape == needs["shape"]]
     told += "".join(
-        f" {duration(found.hours(each))} on {each.machine} ({each.tokens_a_second:,.0f} tokens a second of this shape)."
+        f" On {each.machine}: {duration(found.hours(each))} ({each.tokens_a_second:,.0f} tokens a second of this shape)."
         for each in here
     )
     if here:
-        told += f" About {duration(found.gpu_hours(here[0]))} on the GPU assumed above."
+        told += f" On the GPU assumed above: {duration(found.gpu_hours(here[0]))}."
     return told
 
 
@@ -184,10 +184,10 @@ def spent(records: Sequence[Record]) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours, or days, or less than an hour."""
+    """Hours, also in years if they are many; or less than an hour."""
     if hours < 1:
         return "less than an hour"
-    return f"{hours:,.0f} hours" if hours < 1000 else f"{hours:,.0f} hours ({hours / 24 / 365:,.1f} years)"
+    return f"about {hours:,.0f} hours" if hours < 1000 else f"about {hours:,.0f} hours ({hours / 24 / 365:,.1f} years)"
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
