@@ -151,7 +151,7 @@ def full(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
     )
     here = [each for each in throughputs if each.shape == needs["shape"]]
     told += "".join(
-        f" On {each.machine}: {duration(found.hours(each))} ({each.tokens_a_second:,.0f} tokens a second of this shape)."
+        f" On {each.machine}: {duration(found.hours(each))} ({each.tokens_a_second:,.0f} tokens a second)."
         for each in here
     )
     if here:
