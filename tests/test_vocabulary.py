@@ -143,7 +143,7 @@ def test_saved_and_loaded_elsewhere(tokenizer: TranslatorTokenizer, tmp_path: Pa
     ("lines", "size", "error", "says"),
     [
         (TEXT, 15, BadRecipe, "Got a vocabulary of 15 pieces. Give 16 or more; 8000 is usual for small data."),
-        (TEXT, 5000, BadData, "SentencePiece cannot make 5000 pieces of this text: .*too high"),
+        (TEXT, 5000, BadData, "SentencePiece cannot make 5000 pieces of this text: at most .* Give fewer"),
         ([], 16, BadData, "SentencePiece cannot make 16 pieces of this text"),
         (["", " "], 16, BadData, "SentencePiece cannot make 16 pieces of this text"),
         (TEXT, 30, BadData, "SentencePiece cannot make 30 pieces of this text"),

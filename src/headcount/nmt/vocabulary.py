@@ -91,10 +91,8 @@ def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: floa
         )  # fmt: skip
     except RuntimeError as error:
         most = re.search(r"value <= (\d+)", str(error))
-        more = f"at most {most[1]} are possible" if most else str(error).strip()
-        raise BadData(
-            f"SentencePiece cannot make {size} pieces of this text: {more}. Give fewer, or more text."
-        ) from error
+        why = f"at most {most[1]} are possible. Give fewer, or more text." if most else str(error).strip()
+        raise BadData(f"SentencePiece cannot make {size} pieces of this text: {why}") from error
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(".tmp")
     aside.write_bytes(buffer.getvalue())
