@@ -88,12 +88,14 @@ class PruningCallback(GatesCallback):
 
 def _follow(optimizer: Any, before: Mapping[int, str], model: Any) -> None:
     """Hand the optimiser the parameters that surgery made in place of others: a Trainer that trains again keeps it."""
+    if optimizer is None:
+        return
     now = dict(model.named_parameters())
-    for group in [] if optimizer is None else optimizer.param_groups:
+    for group in optimizer.param_groups:
         here = [now.get(before[id(each)]) if id(each) in before else each for each in group["params"]]
         group["params"] = [each for each in here if each is not None and each.numel()]
     # What it knows of parameters that are gone does not fit those that replace them.
-    for parameter in [each for each in (optimizer.state if optimizer else ()) if id(each) in before]:
+    for parameter in [each for each in optimizer.state if id(each) in before]:
         if now.get(before[id(parameter)]) is not parameter:
             del optimizer.state[parameter]
 

@@ -99,8 +99,8 @@ def _require_ours(directory: Path, plan: Distillation) -> None:
     data = {name: value for name, value in plan.data.items() if name not in ("validation", "vocabulary")}
     made_by = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed}
     file = directory / MADE_BY
-    if not directory.exists():
-        directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    if not any(directory.iterdir()):
         write_atomically(file, json.dumps(made_by))
     if not file.is_file():
         raise BadRecipe(

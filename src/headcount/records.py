@@ -176,13 +176,8 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                     found += 1
             if file == source and not found:
                 lines = sum(bool(line.strip()) for line in text.splitlines())
-                why = (
-                    problems[-1].partition(": ")[2]
-                    if lines == 1
-                    else f"{lines} lines are none"
-                    if lines
-                    else "it is empty"
-                )
+                one = problems[-1].partition(": ")[2] if lines else "it is empty"
+                why = one if lines < 2 else f"{lines} lines are none"
                 raise CorruptRecord(f"'{source}' holds no record of headcount: {why}")
     return list(records.values()), problems
 
