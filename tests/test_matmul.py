@@ -82,6 +82,40 @@ def test_as_a_context_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings() == before
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_keeps_the_default_forwards_and_backwards(monkeypatch: pytest.MonkeyPatch, masked: bool) -> None:
+    """To the last bit: its products are the same ones, whatever the setting does to others on this CPU."""
+    pretend(monkeypatch, medium=1e-6)
+    drawn = torch.Generator().manual_seed(3)
+    mask = torch.rand(2, 1, 25, 25, generator=drawn) < 0.8 if masked else None
+
+    def attend() -> tuple[torch.Tensor, ...]:
+        inputs = [x.clone().requires_grad_() for x in values]
+        out = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=mask)
+        (out**2).sum().backward()
+        return out, *(x.grad for x in inputs if x.grad is not None)
+
+    values = torch.randn(3, 2, 4, 25, 32, generator=drawn).unbind()
+    usual = attend()
+    with fast_matmul() as mode:
+        assert mode.name == "onednn"
+        fast = attend()
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert len(fast) == 4
+    assert all(torch.equal(a, b) for a, b in zip(usual, fast, strict=True))
+
+
+def test_attention_is_as_it_was_after_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, medium=1e-6)
+    functional = torch.nn.functional
+    before, x = functional.scaled_dot_product_attention, torch.randn(1, 2, 5, 8, requires_grad=True)
+    with fast_matmul():
+        assert functional.scaled_dot_product_attention is not before
+        out = functional.scaled_dot_product_attention(x, x, x)
+    assert functional.scaled_dot_product_attention is before
+    out.sum().backward()  # its node was made within the block; nothing of the setting comes back with it
+
+
 def test_on_this_cpu() -> None:
     """Whatever is decided here: products are of float32 precision, and the random state is as it was."""
     state = torch.get_rng_state()

@@ -4,11 +4,14 @@ PyTorch computes them with MKL, which on AMD's CPUs is slower than oneDNN: by a 
 the CPU. Setting their precision to 'medium' sends them to oneDNN. The name promises less than float32, namely
 bfloat16 inside, and CPUs with matrix units for it deliver just that; others stay float32. A probe tells.
 
-Small products, below some 1e7 operations, can be slower this way: oneDNN takes more time to set each one up.
+Small products, below some 1e7 operations, can be slower this way: oneDNN takes more time to set each one up. PyTorch's
+attention makes two for every head of every sentence, which take up to nine times as long; it keeps PyTorch's default.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +25,9 @@ SWITCH = "HEADCOUNT_FAST_MATMUL"
 
 FLOAT32_ERROR = 1e-5
 """Largest error of a float32 product, as a share of its largest entry. float32 makes 1e-6, bfloat16 1e-3."""
+
+_ATTENTION = "scaled_dot_product_attention"
+"""In `torch.nn.functional`, where transformers looks it up at every call."""
 
 _Products = tuple[Float[Tensor, "..."], ...]
 
@@ -57,7 +63,8 @@ def fast_matmul(enabled: bool = True, device: torch.device | str = "cpu") -> Mat
     """Send float32 products to oneDNN for the rest of the process, if a probe proves that they stay float32.
 
     For a block only: `with fast_matmul(): ...`. The setting is PyTorch's own, for the whole process: while it
-    stands, products on a CUDA device, should there be one, may use TF32. The random state is not touched.
+    stands, products on a CUDA device, should there be one, may use TF32, and
+    `torch.nn.functional.scaled_dot_product_attention` is one that lifts it for itself. The random state is not touched.
 
     Args:
         enabled: False leaves everything as it is. So does the environment variable `HEADCOUNT_FAST_MATMUL=0`.
@@ -87,16 +94,19 @@ def matmul_precision() -> str:
 
 @dataclass(frozen=True)
 class _Settings:
-    """PyTorch's precision for all backends, and for each: what 'highest' writes there is not 'unset'."""
+    """PyTorch's precision for all backends, and for each: what 'highest' writes there is not 'unset'; its attention."""
 
     precision: str
     backends: tuple[str, ...]
+    attention: Callable[..., Tensor]
 
     @classmethod
     def now(cls) -> "_Settings":
-        return cls(torch.get_float32_matmul_precision(), tuple(each.fp32_precision for each in _backends()))
+        backends = tuple(each.fp32_precision for each in _backends())
+        return cls(torch.get_float32_matmul_precision(), backends, vars(functional)[_ATTENTION])
 
     def restore(self) -> None:
+        vars(functional)[_ATTENTION] = self.attention
         torch.set_float32_matmul_precision(self.precision)
         for backend, precision in zip(_backends(), self.backends, strict=True):
             backend.fp32_precision = precision
@@ -128,8 +138,41 @@ def _switch_if_exact() -> MatmulMode:
     if all(torch.equal(a, b) for a, b in zip(usual, found, strict=True)):
         before.restore()
         return _left("this CPU computes them the same way with and without the setting")
+    vars(functional)[_ATTENTION] = _apart(before.attention)
     why = f"float32 products through oneDNN (probe error {error:.0e}); {SWITCH}=0 switches this off"
     return MatmulMode("onednn", why, before)
+
+
+def _apart(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same attention, with its products as PyTorch has them by default, forwards and backwards."""
+
+    @wraps(attention)
+    def apart(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.compiler.is_compiling():  # what is compiled or exported has no place for the setting
+            return attention(*args, **kwargs)
+        with _Default():
+            out = attention(*args, **kwargs)
+        node = out.grad_fn
+        if node is not None and "Flash" in node.name():  # otherwise it is made of batched products, which are large
+            lifted = _Default()
+            node.register_prehook(lambda gradients: lifted.__enter__())
+            node.register_hook(lambda *gradients: lifted.__exit__())
+        return out
+
+    return apart
+
+
+class _Default:
+    """Within the block, products are computed by PyTorch's default, if the switch is on."""
+
+    def __enter__(self) -> None:
+        self.on = matmul_precision() == "medium"
+        if self.on:
+            torch.set_float32_matmul_precision("highest")
+
+    def __exit__(self, *error: object) -> None:
+        if self.on:
+            torch.set_float32_matmul_precision("medium")
 
 
 def _products(dtype: torch.dtype) -> _Products:
