@@ -1,4 +1,4 @@
-"""How much faster a linear layer (forward and backward) is on the CPU with `headcount.measure.fast_matmul`.
+"""How much faster a linear layer (forward and backward) is on the CPU with `headcount.fast_matmul`.
 
     python benchmarks/matmul.py --tokens 1024 --shape 768x768 --shape 768x3072
 
@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from headcount.measure import fast_matmul
+from headcount.matmul import fast_matmul
 
 SHAPES = ("768x768", "768x3072", "3072x768", "384x384", "384x1536", "256x256", "64x64")
 

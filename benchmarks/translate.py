@@ -26,7 +26,7 @@ import transformers
 from sacrebleu.metrics import BLEU
 from transformers import MarianConfig, MarianMTModel
 
-from headcount.measure import fast_matmul
+from headcount.matmul import fast_matmul
 from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig, to_int8
 from headcount.nmt.search import search
 from headcount.tasks.parallel import read_pairs

@@ -41,6 +41,7 @@ FLOORS = {
     "selfcheck": 2,
     "surgery": 2,
     "anatomy": 1,
+    "matmul": 1,
     "nmt": 1,
     "heads": 0,
     "budget": 0,

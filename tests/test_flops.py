@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from headcount.errors import BadRecipe, UnsupportedModel
-from headcount.measure import fast_matmul, forward_flops
+from headcount.matmul import fast_matmul
+from headcount.measure import forward_flops
 from headcount.measure.flops import evaluating, token_batch
 
 

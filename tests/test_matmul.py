@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from headcount.measure import MatmulMode, fast_matmul, matmul
+from headcount import matmul
+from headcount.matmul import MatmulMode, fast_matmul
 
 
 def settings() -> tuple[str, str, str]:

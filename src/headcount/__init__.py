@@ -23,7 +23,8 @@ from headcount.gates import Gates, attach, detach
 from headcount.gating import masked
 from headcount.heads import Head, HeadMap, Site, Subset
 from headcount.importance import Confidence, GradientImportance, Magnitude, RandomImportance
-from headcount.measure import compare, fast_matmul
+from headcount.matmul import fast_matmul
+from headcount.measure import compare
 from headcount.methods import METHODS
 from headcount.plan import Plan
 from headcount.recipe import Recipe

@@ -180,7 +180,7 @@ def set_up(threads: int | None, fast: bool | None) -> None:
     import torch
     import transformers
 
-    from headcount.measure import fast_matmul
+    from headcount.matmul import fast_matmul
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

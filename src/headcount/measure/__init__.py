@@ -1,20 +1,17 @@
-"""What a model costs: size, operations, memory, speed next to other models; and the CPU's fast matrix products."""
+"""What a model costs: size, operations, memory, speed next to other models."""
 
 from headcount.measure.flops import forward_flops, longest_input
 from headcount.measure.latency import Comparison, Timing, compare, distinct
-from headcount.measure.matmul import MatmulMode, fast_matmul
 from headcount.measure.memory import Peak, peak_memory, peak_so_far
 from headcount.measure.size import Size, parameters, size_bytes
 
 __all__ = [
     "Comparison",
-    "MatmulMode",
     "Peak",
     "Size",
     "Timing",
     "compare",
     "distinct",
-    "fast_matmul",
     "forward_flops",
     "longest_input",
     "parameters",

@@ -15,8 +15,8 @@ from torch import nn
 
 from headcount.anatomy.probe import evaluating
 from headcount.errors import BadRecipe
+from headcount.matmul import matmul_precision
 from headcount.measure.flops import forward_flops, model_inputs, token_batch
-from headcount.measure.matmul import matmul_precision
 from headcount.measure.size import Size, parameters
 from headcount.records import signature
 from headcount.runtimes import PyTorch, Runner, torch_threads

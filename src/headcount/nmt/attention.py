@@ -1,5 +1,6 @@
 """Attention with heads of any number and size, through transformers' attention interface."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
+
+from headcount.matmul import default_matmul
+
+SHORT = 64 * 64
+"""Attention weights of a head, up to which plain matrix products are faster than PyTorch's own attention on a CPU."""
 
 
 @dataclass
@@ -52,6 +58,11 @@ class TranslationAttention(nn.Module):
         self.v_proj = nn.Linear(config.d_model, width)
         self.out_proj = nn.Linear(width, config.d_model)
 
+    @property
+    def is_cross(self) -> bool:
+        """Whether it attends from the target to the source."""
+        return self.is_decoder and not self.is_causal
+
     def forward(
         self,
         hidden_states: Float[Tensor, "batch query model"],
@@ -67,16 +78,13 @@ class TranslationAttention(nn.Module):
             attention_mask: As the attention implementation wants it.
             state: With it, earlier keys and values count too; those of the source are computed once.
         """
-        queries = self._heads(self.q_proj(hidden_states))
         if state is not None and key_value_states is not None and state.keys is not None and state.values is not None:
-            keys, values = state.keys, state.values
+            queries, keys, values = self._heads(self.q_proj(hidden_states)), state.keys, state.values
         else:
-            attended = hidden_states if key_value_states is None else key_value_states
-            keys, values = self._heads(self.k_proj(attended)), self._heads(self.v_proj(attended))
+            queries, keys, values = self.project(hidden_states, key_value_states)
             if state is not None:
                 keys, values = state.append(keys, values)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        context, weights = attend(
+        context, weights = self._attend(queries, keys)(
             self,
             queries,
             keys,
@@ -88,9 +96,55 @@ class TranslationAttention(nn.Module):
         projected: Tensor = self.out_proj(context.reshape(*hidden_states.shape[:-1], self.num_heads * self.head_dim))
         return projected, weights
 
+    def project(self, hidden_states: Tensor, key_value_states: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the one; keys and values of the other, or of the same. Shapes: (batch, head, token, head_size)."""
+        attended = hidden_states if key_value_states is None else key_value_states
+        pairs = ((self.q_proj, hidden_states), (self.k_proj, attended), (self.v_proj, attended))
+        queries, keys, values = (self._heads(layer(x)) for layer, x in pairs)
+        return queries, keys, values
+
+    def _attend(self, queries: Tensor, keys: Tensor) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        """The configured attention; for few tokens on a CPU, where nothing is learned, the same by plain products."""
+        name = self.config._attn_implementation
+        few = queries.shape[2] * keys.shape[2] <= SHORT and queries.dtype in (torch.float32, torch.float64)
+        if name == "sdpa" and few and queries.device.type == "cpu" and torch.is_inference_mode_enabled():
+            return short_attention
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+        return attend
+
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, token, head x head_size) -> (batch, head, token, head_size)."""
         return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
+
+
+def short_attention(
+    module: nn.Module,
+    queries: Float[Tensor, "batch head query size"],
+    keys: Float[Tensor, "batch head key size"],
+    values: Float[Tensor, "batch head key size"],
+    mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+) -> tuple[Float[Tensor, "batch query head size"], None]:
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) for translating, as an attention implementation.
+
+    PyTorch's own computes the products head by head; for few tokens, one product for all heads is faster.
+
+    Args:
+        module: The layer; it has no say.
+        queries: Attend from.
+        keys: Attend to.
+        values: What is attended to.
+        mask: False where nothing may be attended to.
+        scaling: Of the weights before the softmax.
+        dropout: There is none.
+    """
+    with default_matmul():
+        weights = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scaling)
+        if mask is not None:
+            weights.masked_fill_(~mask, torch.finfo(weights.dtype).min)
+        context = torch.matmul(weights.softmax(-1), values)
+    return context.transpose(1, 2), None
 
 
 class NoHeads(nn.Module):

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
+from headcount.nmt.attention import TranslationAttention
 from headcount.nmt.layers import FeedForward
 from headcount.nmt.model import Output, Translator
+from headcount.nmt.ssru import SSRU
 
 
 def round_rows(weight: Float[Tensor, "out in"]) -> tuple[Int8[Tensor, "out in"], Float[Tensor, " out"]]:
@@ -67,15 +69,45 @@ class Int8Output(Output):
         # Packed anew for every batch: with one scale for all rows, and the rows' own applied to the result, that
         # takes a seventh of the time.
         with _quietly():
-            weight = torch._make_per_tensor_quantized_tensor(self.rounded[candidates], 1.0, 0)
+            weight = torch._make_per_tensor_quantized_tensor(self.rounded.index_select(0, candidates), 1.0, 0)
         packed = torch.ops.quantized.linear_prepack(weight, None)
-        scale, bias = self.scale[candidates], bias[candidates]
+        scale, bias = (x.index_select(0, candidates) for x in (self.scale, bias))
 
         def logits(x: Tensor) -> Tensor:
             steps = torch.ops.quantized.linear_dynamic(x, packed, reduce_range=True)
             return torch.addcmul(bias, steps, scale)
 
         return logits
+
+
+class Int8Attention(TranslationAttention):
+    """Attention of a sequence to itself on rounded weights; queries, keys and values come of one product."""
+
+    def __init__(self, plain: TranslationAttention, many: bool) -> None:
+        nn.Module.__init__(self)
+        self.config, self.is_decoder, self.is_causal = plain.config, plain.is_decoder, plain.is_causal
+        self.num_heads, self.head_dim = plain.num_heads, plain.head_dim
+        self.joint = _linear(plain.q_proj, plain.k_proj, plain.v_proj, many=many)
+        self.add_module("out_proj", _linear(plain.out_proj, many=many))
+
+    def project(self, hidden_states: Tensor, key_value_states: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the sequence; it attends to no other."""
+        joint = self.joint(hidden_states).unflatten(-1, (3, self.num_heads, self.head_dim))
+        queries, keys, values = joint.permute(2, 0, 3, 1, 4).contiguous().unbind()
+        return queries, keys, values
+
+
+class Int8SSRU(SSRU):
+    """An SSRU on rounded weights; gate and cell come of one product."""
+
+    def __init__(self, plain: SSRU, many: bool) -> None:
+        nn.Module.__init__(self)
+        self.joint = _linear(plain.forget, plain.cell, many=many)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The forget gate, and what the cell takes up."""
+        forget, new = self.joint(x).chunk(2, -1)
+        return torch.sigmoid(forget), new
 
 
 @torch.no_grad()
@@ -85,23 +117,32 @@ def to_int8(model: Translator) -> Translator:
     Embeddings, layer normalisation, softmax and residuals stay as they are.
     """
     model.output = Int8Output(model.output, model.output_weight())
-    encoder = set(map(id, model.encoder.modules()))
-    for module in list(model.modules()):
-        if (
-            isinstance(module, FeedForward)
-            and isinstance(module.activation, nn.ReLU)
-            and isinstance(module.up, nn.Linear)
-        ):
-            module.up, module.activation = _linear(module.up, relu=True, many=id(module) in encoder), nn.Identity()
-        for name, child in list(module.named_children()):
-            # A site without heads has a projection of nothing: what is left of it is its bias.
-            if isinstance(child, nn.Linear) and child.weight.numel():
-                setattr(module, name, _linear(child, many=id(module) in encoder))
+    _rounded(model.encoder, many=True)
+    _rounded(model.decoder, many=False)
     return model
 
 
-def _linear(plain: nn.Linear, relu: bool = False, many: bool = False) -> Int8Linear:
-    return Int8Linear(*round_rows(plain.weight.float()), plain.bias, relu, many)
+def _rounded(module: nn.Module, many: bool) -> nn.Module:
+    """What stands for the module on rounded weights: another one, or itself with others in it."""
+    if isinstance(module, nn.Linear):
+        # A site without heads has a projection of nothing: what is left of it is its bias.
+        return _linear(module, many=many) if module.weight.numel() else module
+    if isinstance(module, SSRU):
+        return Int8SSRU(module, many)
+    if isinstance(module, TranslationAttention) and not module.is_cross and module.num_heads:
+        return Int8Attention(module, many)
+    if isinstance(module, FeedForward) and isinstance(module.activation, nn.ReLU) and isinstance(module.up, nn.Linear):
+        module.up, module.activation = _linear(module.up, relu=True, many=many), nn.Identity()
+    for name, child in list(module.named_children()):
+        setattr(module, name, _rounded(child, many))
+    return module
+
+
+def _linear(*plain: nn.Linear, relu: bool = False, many: bool = False) -> Int8Linear:
+    """One product for layers that read the same: their results lie side by side."""
+    rounded, scale = round_rows(torch.cat([layer.weight.float() for layer in plain]))
+    biases = torch.cat([torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in plain])
+    return Int8Linear(rounded, scale, biases, relu, many)
 
 
 @contextmanager

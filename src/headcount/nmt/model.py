@@ -33,7 +33,7 @@ class Output(nn.Module):
     def project(self, weight: Tensor, bias: Tensor, candidates: Tensor | None) -> Callable[[Tensor], Tensor]:
         """What gives the logits of all pieces, or of the candidates."""
         if candidates is not None:
-            weight, bias = weight[candidates], bias[candidates]
+            weight, bias = (x.index_select(0, candidates) for x in (weight, bias))
         return partial(nn.functional.linear, weight=weight, bias=bias)
 
 

@@ -21,16 +21,19 @@ class SSRU(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         """The output at every token, of that token and those before it."""
-        forget = torch.sigmoid(self.forget(x))
-        states: Tensor = _recurrence(forget, (1 - forget) * self.cell(x))
+        forget, new = self.project(x)
+        states: Tensor = _recurrence(forget, (1 - forget) * new)
         return torch.relu(states)
 
     def step(self, x: Float[Tensor, "... width"], state: Float[Tensor, "... width"] | None) -> tuple[Tensor, Tensor]:
         """The output at the next token, and the state after it; None is the state before the first."""
-        forget = torch.sigmoid(self.forget(x))
-        new = self.cell(x)
+        forget, new = self.project(x)
         state = torch.lerp(new, torch.zeros_like(new) if state is None else state, forget)
         return torch.relu(state), state
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The forget gate, and what the cell takes up."""
+        return torch.sigmoid(self.forget(x)), self.cell(x)
 
 
 class _Recurrence(torch.autograd.Function):

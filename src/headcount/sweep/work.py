@@ -132,7 +132,7 @@ class Work:
         import torch
         import transformers
 
-        from headcount.measure import fast_matmul
+        from headcount.matmul import fast_matmul
         from headcount.run import run_recipe
 
         transformers.logging.set_verbosity_error()

@@ -150,11 +150,11 @@ def _apart(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def apart(*args: Any, **kwargs: Any) -> Tensor:
         if torch.compiler.is_compiling():  # what is compiled or exported has no place for the setting
             return attention(*args, **kwargs)
-        with _Default():
+        with default_matmul():
             out = attention(*args, **kwargs)
         node = out.grad_fn
         if node is not None and "Flash" in node.name():  # otherwise it is made of batched products, which are large
-            lifted = _Default()
+            lifted = default_matmul()
             node.register_prehook(lambda gradients: lifted.__enter__())
             node.register_hook(lambda *gradients: lifted.__exit__())
         return out
@@ -162,8 +162,8 @@ def _apart(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return apart
 
 
-class _Default:
-    """Within the block, products are computed by PyTorch's default, if the switch is on."""
+class default_matmul:  # it reads like a function, as `torch.no_grad` does
+    """Within the block, products are PyTorch's own again, where `fast_matmul` has switched: for many small ones."""
 
     def __enter__(self) -> None:
         self.on = matmul_precision() == "medium"
