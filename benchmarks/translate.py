@@ -30,7 +30,7 @@ from headcount.matmul import fast_matmul
 from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig, to_int8
 from headcount.nmt.search import search
 from headcount.tasks.parallel import read_pairs
-from headcount.tasks.translation import load_translator
+from headcount.tasks.translator import load_translator
 
 ENCODER_HEADS = [2, 0, 2, 1, 3, 4]
 """A quarter of 48: iteration 12 of Behnke and Heafield 2020, Table 4."""

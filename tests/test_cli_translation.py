@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headcount.tasks.demo_parallel import write
-from headcount.tasks.translation import load_translator
+from headcount.tasks.translator import load_translator
 from processes import headcount
 
 SHAPE = "transformer-base,d_model=16,head_size=8,encoder_layers=1,decoder_layers=1,encoder_heads=2,decoder_heads=2," \

@@ -17,7 +17,8 @@ from headcount.nmt import Translator
 from headcount.run import evaluate
 from headcount.tasks import Translation
 from headcount.tasks.demo_parallel import write
-from headcount.tasks.translation import TranslationCollator, load_translator, new_model
+from headcount.tasks.translation import TranslationCollator
+from headcount.tasks.translator import load_translator, new_model
 from recipes import OPTIONS, PRUNING, slow, some
 
 SHAPE = (

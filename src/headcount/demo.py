@@ -18,7 +18,7 @@ from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.settings import TrainingSettings
 from headcount.tasks import demo_corpus, demo_parallel
-from headcount.tasks.translation import load_translator
+from headcount.tasks.translator import load_translator
 from headcount.writing import require_empty
 
 WRITTEN = ("corpus", "unpruned", "michel", "gradual", "translation")

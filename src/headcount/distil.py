@@ -16,7 +16,8 @@ from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
-from headcount.tasks.translation import Translation, load_tokenizer, load_translator, new_config
+from headcount.tasks.translation import Translation
+from headcount.tasks.translator import load_tokenizer, load_translator, new_config
 from headcount.writing import require_empty, write_atomically
 
 MADE_BY = "distillation.json"

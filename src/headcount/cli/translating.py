@@ -101,7 +101,7 @@ def translate(
 ) -> None:
     """Translate standard input to standard output, line for line."""
     from headcount.nmt import LineTranslator, Search, Shortlist, to_int8
-    from headcount.tasks.translation import load_translator
+    from headcount.tasks.translator import load_translator
 
     set_up(threads, fast_matmul)
     if hasattr(signal, "SIGPIPE"):  # whoever reads may stop when they have seen enough

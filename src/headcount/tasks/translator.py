@@ -1,0 +1,100 @@
+"""Translation models: made by the name of a shape, or loaded, with the tokenizer that belongs to them."""
+
+import json
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from headcount.checkpoint import load
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.nmt import PRESETS, Translator, TranslatorConfig
+
+NEW = "new:"
+"""A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
+
+
+def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
+    """A model with random weights, of a shape by name with changes; see `new_config`."""
+    config = new_config(source, len(tokenizer))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Translator(config)
+
+
+def new_config(source: str, vocabulary: int) -> TranslatorConfig:
+    """The configuration of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
+
+    Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
+
+    Raises:
+        BadRecipe: There is no such shape or field, or a value does not fit.
+    """
+    name, *changes = source.removeprefix(NEW).split(",")
+    if name not in PRESETS:
+        raise BadRecipe(
+            f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128."
+        )
+    fields: dict[str, Any] = dict(PRESETS[name])
+    valid = [each for each in TranslatorConfig.__annotations__ if each not in ("vocab_size", "is_encoder_decoder")]
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise BadRecipe(f"Cannot read '{change}' in '{source}'. Write FIELD=VALUE; fields: {', '.join(valid)}.")
+        if key not in valid:
+            raise BadRecipe(f"Unknown field '{key}' in '{source}'. Fields: {', '.join(valid)}.")
+        fields[key] = _value(value)
+    changed = {change.partition("=")[0] for change in changes}
+    if "d_model" in changed and "head_size" not in changed:
+        fields.pop("head_size", None)  # as wide as the heads fill the model
+    return TranslatorConfig(**fields, vocab_size=vocabulary)
+
+
+def _value(text: str) -> Any:
+    if " " in text.strip():
+        text = f"[{', '.join(text.split())}]"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        BadRecipe: There is none at that place.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
+
+
+def load_translator(source: str) -> tuple[Translator, Any]:
+    """A translation model of our own, pruned or not, and its tokenizer.
+
+    Raises:
+        UnsupportedModel: It is another library's.
+        BadRecipe: There is no such model.
+    """
+    model = load(source)
+    if not isinstance(model, Translator):
+        raise UnsupportedModel(
+            f"'{source}' holds a {type(model).__name__}, not a translation model of headcount's (headcount train-nmt "
+            "makes those). transformers' own models translate by their `generate`."
+        )
+    return model, load_tokenizer(source)
+
+
+def load_any(source: str) -> Any:
+    """A model that translates: of our own, or an encoder-decoder of transformers that generates.
+
+    Raises:
+        UnsupportedModel: It does not translate.
+        BadRecipe: There is no such model.
+    """
+    model = load(source)
+    if not isinstance(model, Translator) and not (model.config.is_encoder_decoder and model.can_generate()):
+        raise UnsupportedModel(f"{type(model).__name__} does not translate. Give an encoder-decoder that generates.")
+    return model
