@@ -83,8 +83,8 @@ def main() -> None:
 def take(runs: Path, name: str) -> None:
     """Keep the records of an experiment's runs, and the figures of it and of all that show its runs."""
     found, problems = read_records(runs / "runs", *([runs / "failed"] if (runs / "failed").is_dir() else []))
-    if problems:
-        raise SystemExit("\n".join(problems))
+    if problems or not found:
+        raise SystemExit("\n".join(problems) or f"There is no record in {runs / 'runs'}.")
     source = read_experiment(name).source.name
     records = [record.portable() for record in found]
     (ROOT / RESULTS).mkdir(parents=True, exist_ok=True)

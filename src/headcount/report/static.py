@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,22 +87,27 @@ def _drawn_map(found: Surviving) -> "Canvas":
         max([layer.heads or 0 for layer in found.layers]), *(max(each) for of in maps.values() for each in of.values())
     )
     rows = max(sum(layer.kind == kind for layer in found.layers) for kind in kinds)
-    columns = max(map(len, maps.values()))
-    canvas = _canvas((len(kinds) * max(2.2, 0.3 * columns + 0.9), len(maps) * (0.22 * rows + 1)))
-    grid = canvas.subplots(len(maps), len(kinds), squeeze=False)
-    for row, (name, budgets) in zip(grid, maps.items(), strict=True):
-        for axes, kind in zip(row, kinds, strict=True):
-            at = [number for number, layer in enumerate(found.layers) if layer.kind == kind]
-            counts = [[budgets[kept][number] for kept in sorted(budgets)] for number in at]
-            axes.imshow(counts, cmap="Blues", vmin=0, vmax=1.1 * max(1, most), aspect="auto")
-            for y, layer in enumerate(counts):
-                for x, count in enumerate(layer):
-                    color = "white" if count > 0.6 * most else INK
-                    axes.text(x, y, str(count or "·"), ha="center", va="center", fontsize=7, color=color)
-            axes.set_title(_safe(f"{name} (seed {seeds[name]}): {kind}"), fontsize=8)
-            axes.set_xticks(range(len(budgets)), list(map(str, sorted(budgets))), fontsize=7)
-            axes.set_yticks(range(len(at)), [str(found.layers[number].layer) for number in at], fontsize=7)
-            axes.grid(False)
+    panels = [(name, kind) for name in maps for kind in kinds]
+    across = len(kinds) if len(kinds) > 1 else min(3, len(maps))
+    width, down = max(2.2, 0.3 * max(map(len, maps.values())) + 0.9), -(-len(panels) // across)
+    canvas = _canvas((across * width, down * (0.22 * rows + 1)))
+    grid = canvas.subplots(down, across, squeeze=False)
+    places: list[Axes] = list(grid.flat)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (name, kind) in zip(places, panels, strict=False):
+        budgets = maps[name]
+        at = [number for number, layer in enumerate(found.layers) if layer.kind == kind]
+        counts = [[budgets[kept][number] for kept in sorted(budgets)] for number in at]
+        axes.imshow(counts, cmap="Blues", vmin=0, vmax=1.1 * max(1, most), aspect="auto")
+        for y, layer in enumerate(counts):
+            for x, count in enumerate(layer):
+                color = "white" if count > 0.6 * most else INK
+                axes.text(x, y, str(count or "·"), ha="center", va="center", fontsize=7, color=color)
+        axes.set_title(textwrap.fill(_safe(f"{name} (seed {seeds[name]}): {kind}"), int(width / 0.07)), fontsize=8)
+        axes.set_xticks(range(len(budgets)), list(map(str, sorted(budgets))), fontsize=7)
+        axes.set_yticks(range(len(at)), [str(found.layers[number].layer) for number in at], fontsize=7)
+        axes.grid(False)
     for axes in grid[-1]:
         axes.set_xlabel("heads kept")
     for axes in grid[:, 0]:
