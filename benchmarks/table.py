@@ -1,6 +1,6 @@
 """A Markdown table of records, wherever they lie, and their signatures.
 
-    python benchmarks/table.py docs/results/methods/sst2 docs/results/reproduction/dsp-table-3a.jsonl
+    python benchmarks/table.py docs/results/methods/sst2.jsonl docs/results/reproduction/dsp-table-3a.jsonl
     python benchmarks/table.py RUNS --shows heads
 
 A run that lies in two places counts once. To keep records: headcount records RUNS --json --portable > FILE.jsonl

@@ -130,17 +130,18 @@ def test_a_wrong_value_in_the_place_of_an_experiments_is_named_so(tmp_path: Path
 
 
 def test_tables_of_records() -> None:
-    records, _ = read_records(ROOT / "docs" / "results" / "methods" / "sst2")
+    kept = ROOT / "docs" / "results" / "reproduction"
+    records, _ = read_records(kept / "dsp-figure-2.jsonl", kept / "dsp-table-3a.jsonl")
     for name, make in TABLES.items():
         rows = make(records)
         assert all(list(row) == list(rows[0]) for row in rows), name
         assert make([]) == []
-    [first, *_] = TABLES["lambdas"](records)
-    assert first["lambda"] == "0.0003" and first["heads left open"] == "27"
+    left = {row["lambda"]: row["heads left open"] for row in TABLES["lambdas"](records)}
+    assert left["0.0003"] == "27" and left["0.03"] == "0"
     settled = {
         row["method"]: row["subset final from step"] for row in TABLES["dynamics"](records) if row["heads"] == "12"
     }
-    assert settled["dsp-joint"] == "111"
+    assert settled["dsp-pipelined"] == "38"
 
 
 def test_the_page_is_what_the_script_writes(page_script: ModuleType) -> None:
