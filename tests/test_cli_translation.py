@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headcount.demo import encoder_directory
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translator import load_translator
 from processes import headcount
@@ -96,6 +97,8 @@ def test_distil_and_shortlist(trained: Path, corpus: dict[str, str], tmp_path: P
     assert done.returncode == 0 and file.is_file(), done.stderr
     done = headcount("translate", tmp_path / "student", "--shortlist", file, stdin="Three apples.\n")
     assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
+    done = headcount("shortlist", encoder_directory(), "--train", corpus["train"], "-o", tmp_path / "none")
+    assert done.returncode == 1 and "Shortlists are for translation models of headcount's" in done.stderr
     done = headcount("translate", trained, "--shortlist", corpus["train"].split(",")[0], stdin="x\n")
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.count("\n") <= 2
 

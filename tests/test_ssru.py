@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headcount.nmt.ssru import SSRU, _recurrence
+from headcount.nmt.ssru import SSRU, _recurrence, closed_form
 from translators import largest
 
 some = settings(max_examples=25, deadline=None, derandomize=True)
@@ -47,6 +47,16 @@ def test_by_plain_loops(shape: tuple[int, int, int, int]) -> None:
     made, x = unit(width, seed), normal(batch, tokens, width, seed=seed)
     expected = torch.tensor([by_loops(made, text) for text in x.tolist()], dtype=torch.float64)
     assert largest(made(x), expected) <= 1e-12
+
+
+@some
+@given(shapes, st.sampled_from([1.0, 60.0]))
+def test_without_a_loop_it_is_the_same(shape: tuple[int, int, int, int], scale: float) -> None:
+    """Also where gates are shut, down to nothing, or open to the last bit."""
+    batch, tokens, width, seed = shape
+    forget = torch.sigmoid(scale * normal(batch, 9 * tokens, width, seed=seed))
+    added = normal(batch, 9 * tokens, width, seed=seed + 1)
+    assert largest(closed_form(forget, added), _recurrence(forget, added)) <= 1e-12
 
 
 @some

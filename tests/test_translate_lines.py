@@ -13,6 +13,7 @@ from torch import Tensor
 from headcount.errors import BadRecipe
 from headcount.nmt import Hypothesis, LineTranslator, Search, Translator, TranslatorTokenizer, learn_vocabulary
 from headcount.nmt import translate as room
+from headcount.nmt.shortlist import Shortlist
 from translators import END, TEXT, translator
 
 SIZE = 64
@@ -29,6 +30,8 @@ ODD = [
     "a\rdog",
     "ѣѣѣ",
 ]
+OTHER = Shortlist(torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, dtype=torch.bool))
+"""Of another vocabulary."""
 EMPTY = ["", " ", "\t", "\u2028", "\u3000", "\u200b", "\ufeff"]
 
 
@@ -235,8 +238,9 @@ def test_empty_lines_count_as_read(model: Translator, tokenizer: TranslatorToken
     ("fields", "says"),
     [
         ({"long": "drop"}, "Got long 'drop'. Valid: split, truncate."),
-        ({"batch_tokens": 0}, "Got batch_tokens 0 and max_length 256. Give 1 and 2, or more."),
-        ({"max_length": 1}, "Got batch_tokens 2048 and max_length 1. Give 1 and 2, or more."),
+        ({"batch_tokens": 0}, "Got batch_tokens 0. Give 1 or more."),
+        ({"max_length": 1}, "Got max_length 1. Give 2 or more."),
+        ({"shortlist": OTHER}, rf"for a vocabulary of 3 pieces, the model's has {SIZE}\. Give the one"),
     ],
 )
 def test_settings_that_make_no_sense(

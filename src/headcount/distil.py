@@ -9,8 +9,8 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU
 
-from headcount.errors import BadRecipe
-from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, TranslatorTokenizer
 from headcount.recipe import Recipe, differences
 from headcount.records import Record
 from headcount.run import run_recipe
@@ -137,8 +137,17 @@ def learn_shortlist(
     best: int = 50,
     frequent: int = 50,
 ) -> Shortlist:
-    """A shortlist for a model's vocabulary, learned from training data; see `Shortlist.learn` and `read_pairs`."""
+    """A shortlist for a model's vocabulary, learned from training data; see `Shortlist.learn` and `read_pairs`.
+
+    Raises:
+        UnsupportedModel: It is no translation model of headcount's.
+    """
     tokenizer = load_tokenizer(model)
+    if not isinstance(tokenizer, TranslatorTokenizer):
+        raise UnsupportedModel(
+            f"'{model}' has a {type(tokenizer).__name__}. Shortlists are for translation models of headcount's "
+            "(headcount train-nmt makes those)."
+        )
     pairs, _ = read_pairs(train, languages, columns).without_empty()
     return Shortlist.learn(
         tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets), len(tokenizer),

@@ -13,7 +13,7 @@ from torch import nn
 from headcount.anatomy import head_map
 from headcount.budget import Budget, spread
 from headcount.checkpoint import skeleton
-from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
 from headcount.export import EXPORTERS, copy_tokenizer, export_model
 from headcount.heads import HeadMap, Subset
 from headcount.measure import Comparison, compare
@@ -67,7 +67,7 @@ def compare_shapes(
                     name: _open(source, outline, subset, runtime, Path(directory) / str(number), threads)
                     for number, (name, subset) in enumerate(subsets.items())
                 }
-            except (BadRecipe, UnsupportedModel) as error:
+            except (BadRecipe, UnsupportedModel, ExportFailed) as error:
                 if runtimes:
                     raise
                 say(f"{runtime} is left out: {error}")

@@ -133,7 +133,7 @@ def given(**values: Any) -> dict[str, Any]:
 
 def number_or_name(text: str | None) -> int | str | None:
     """A whole number, or what is not one as it is."""
-    return int(text) if text is not None and text.isdecimal() else text
+    return int(text) if text is not None and text.removeprefix("-").isdecimal() else text
 
 
 def settings_of(option: str, settings: list[str] | None) -> dict[str, Any]:

@@ -95,7 +95,10 @@ def translate(
     batch_tokens: Annotated[int, typer.Option(help="Source pieces in a batch, padding included.")] = 2048,
     max_length: Annotated[int, typer.Option(help="The longest source, in pieces.")] = 256,
     long: Annotated[str, typer.Option(help="What becomes of a longer line: split or truncate.")] = "split",
-    int8: Annotated[bool, typer.Option("--int8", help="Eight-bit products: faster, and nearly the same.")] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Eight-bit products: faster, nearly the same; what else is in a batch has a say."),
+    ] = False,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
 ) -> None:

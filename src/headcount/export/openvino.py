@@ -32,6 +32,4 @@ def _convert(graph: Graph, onnx: Path, file: Path) -> None:
     for ports, names in ((converted.inputs, graph.inputs), (converted.outputs, graph.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})
-    # Without a word about precision OpenVINO computes in bfloat16 where the CPU can, which is off by up to 1e-2.
-    converted.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
     openvino.save_model(converted, str(file), compress_to_fp16=False)

@@ -173,7 +173,10 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
     ) -> tuple[Float[Tensor, "batch source model"], Bool[Tensor, "batch source"] | None]:
         """What the encoder makes of the source, and which of its positions are text; None: all are."""
         x = self._embed(self.get_input_embeddings(), input_ids)
-        text = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        text = None if attention_mask is None else attention_mask.bool()
+        # Where nothing is padding, no mask is faster; a graph that is traced must do for every mask.
+        if text is not None and not torch.compiler.is_compiling() and bool(text.all()):
+            text = None
         mask = create_bidirectional_mask(self.config, x, text)
         return self.encoder(x, mask), text
 

@@ -46,10 +46,10 @@ class Search:
             raise BadRecipe(
                 f"Got the {self.best} best of a beam of {self.beam}. Give a beam that is as wide, or fewer best."
             )
-        if not 0 <= self.normalisation < math.inf or not 0 < self.longest < math.inf:
-            raise BadRecipe(
-                f"Got normalisation {self.normalisation} and longest {self.longest}. Give 0 or more, and more than 0."
-            )
+        if not 0 <= self.normalisation < math.inf:
+            raise BadRecipe(f"Got normalisation {self.normalisation}. Give 0 or more.")
+        if not 0 < self.longest < math.inf:
+            raise BadRecipe(f"Got longest {self.longest}. Give more than 0.")
 
 
 @dataclass(frozen=True, order=True)

@@ -127,14 +127,14 @@ class Shortlist:
             aside.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, file: Path) -> "Shortlist":
+    def load(cls, file: str | Path) -> "Shortlist":
         """The shortlist that was saved to a file.
 
         Raises:
             BadData: There is no such file, or it holds no shortlist.
         """
         try:
-            found = load(file.read_bytes())
+            found = load(Path(file).read_bytes())
         except (SafetensorError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise BadData(f"{file}: cannot be read as a shortlist ({why}). {_MAKE_ONE}") from error

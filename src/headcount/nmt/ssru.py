@@ -22,7 +22,8 @@ class SSRU(nn.Module):
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         """The output at every token, of that token and those before it."""
         forget, new = self.project(x)
-        states: Tensor = _recurrence(forget, (1 - forget) * new)
+        recur = closed_form if torch.compiler.is_compiling() else _recurrence
+        states: Tensor = recur(forget, (1 - forget) * new)
         return torch.relu(states)
 
     def step(self, x: Float[Tensor, "... width"], state: Float[Tensor, "... width"] | None) -> tuple[Tensor, Tensor]:
@@ -34,6 +35,20 @@ class SSRU(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The forget gate, and what the cell takes up."""
         return torch.sigmoid(self.forget(x)), self.cell(x)
+
+
+def closed_form(
+    forget: Float[Tensor, "batch token width"], added: Float[Tensor, "batch token width"]
+) -> Float[Tensor, "batch token width"]:
+    """The recurrence without a loop, for a traced graph that takes any length: c_t = sum_{j <= t} f_{j+1} ... f_t z_j.
+
+    Products are differences of summed logarithms, in double precision; memory grows with the square of the length.
+    """
+    forget, places = forget.double(), torch.arange(forget.shape[1], device=forget.device)
+    logs = forget.clamp_min(torch.finfo(forget.dtype).tiny).log().cumsum(1)
+    past = (places[:, None] >= places)[:, :, None]
+    passed = (logs[:, :, None] - logs[:, None]).masked_fill(~past, -torch.inf).exp()
+    return (passed * added.double()[:, None]).sum(2).to(added.dtype)
 
 
 class _Recurrence(torch.autograd.Function):

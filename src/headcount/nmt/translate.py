@@ -9,6 +9,8 @@ import torch
 from headcount.errors import BadRecipe
 from headcount.nmt.model import Translator
 from headcount.nmt.search import Candidates, Hypothesis, Search, search
+from headcount.nmt.shortlist import Shortlist
+from headcount.typed import require_least
 
 LONG = ("split", "truncate")
 POOL = 32
@@ -42,9 +44,13 @@ class LineTranslator:
     def __post_init__(self) -> None:
         if self.long not in LONG:
             raise BadRecipe(f"Got long '{self.long}'. Valid: {', '.join(LONG)}.")
-        if self.batch_tokens < 1 or self.max_length < 2:
+        require_least(1, batch_tokens=self.batch_tokens)
+        require_least(2, max_length=self.max_length)
+        pieces = self.model.config.vocab_size
+        if isinstance(self.shortlist, Shortlist) and len(self.shortlist.likely) != pieces:
             raise BadRecipe(
-                f"Got batch_tokens {self.batch_tokens} and max_length {self.max_length}. Give 1 and 2, or more."
+                f"The shortlist is for a vocabulary of {len(self.shortlist.likely)} pieces, the model's has {pieces}. "
+                "Give the one that was learned for this model."
             )
         self.model.eval()
 
