@@ -58,6 +58,7 @@ def test_onnx_of_any_shape(bert: tuple[Any, Path, Exported], batch: int, length:
     assert share(logits_of(model, **swapped), torch.from_numpy(other)) < 1e-5 < abs(found - other).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["attention", "ssru"])
 def test_translation_models_of_our_own(decoder: str, tmp_path: Path) -> None:
     """With an empty site; the recurrence has a form for graphs of any length."""

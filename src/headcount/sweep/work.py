@@ -139,10 +139,10 @@ class Work:
         transformers.logging.disable_progress_bar()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         torch.set_num_threads(self.threads)
-        fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu")  # as the command `run` does
         name, place = self.run.name, self.place
+        products = fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu")  # as the command `run` does
         # What it says, and the record of a failure, need room too.
-        with naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
+        with products, naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
             try:
                 with naming_a_full_disk(place.run(name)):
                     if not place.is_done(self.run):  # by a process that was thought to be dead
