@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from headcount.errors import BadRecipe
-from headcount.relaxations import GumbelTopK, LogLinear, soft_top_k
+from headcount.relaxations import soft_top_k
 from headcount.relaxations.gumbel_topk import gumbel
 
 H = 144
@@ -150,23 +150,3 @@ def test_nothing_to_choose() -> None:
     assert soft_top_k(r, H, 1.0).tolist() == [1.0] * H
     with pytest.raises(BadRecipe, match="Cannot keep 145 of 144"):
         soft_top_k(r, 145, 1.0)
-
-
-def test_annealing_is_the_papers() -> None:
-    """Anchors for BERT: the temperature crosses 1 at step 6818 and is 0.04 at 10,000."""
-    cool = LogLinear()
-    assert cool(0) == pytest.approx(1000.0) and cool(25_000) == cool(99_999) == 1e-8
-    assert cool(6818) == pytest.approx(1.0, rel=2e-3) and cool(10_000) == pytest.approx(0.04, rel=0.01)
-    assert LogLinear(steps=0)(0) == 1e-8
-    with pytest.raises(BadRecipe, match="must be positive"):
-        LogLinear(end=0.0)
-
-
-def test_relaxation_starts_and_samples_by_its_generator() -> None:
-    relaxation = GumbelTopK(keep=3)
-    first, second = (relaxation.initial_scores(9, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(first, second) and first.abs().max() <= 0.5
-    samples = [relaxation.sample(first, 3, 0, torch.Generator().manual_seed(n)) for n in (1, 1, 2)]
-    assert torch.equal(samples[0], samples[1]) and not torch.equal(samples[0], samples[2])
-    assert relaxation.penalty(first).item() == 0
-    assert relaxation.watch(first, 3, 0) == {"temperature": pytest.approx(1000.0)}
