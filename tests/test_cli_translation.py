@@ -122,7 +122,8 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b"], "No such file"),
+        (["train-nmt", "tiny-student", "-o", "x", "--train", "a,b", "--validation", "a,b"], "No such file"),
+        (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b"], "Unknown shape 'tiny'"),
         (["translate", "nowhere"], "there is no directory 'nowhere'"),
         (["translate", "nowhere", "--beam", "0"], "headcount:"),
         (["prune", "new:tiny-student", "-o", "x", "--task", "translation", "--train", "a,b", "--validation", "a,b",

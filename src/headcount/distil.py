@@ -62,7 +62,7 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     output = output.resolve()
     require_empty(output)
     if plan.student.startswith("new:"):
-        new_config(plan.student, 32000)  # what is wrong with it is better known before the teacher begins
+        new_config(plan.student)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})
     model, tokenizer = load_translator(plan.teacher)
     train, development, _, _ = task.load()

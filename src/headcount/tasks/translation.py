@@ -16,7 +16,7 @@ from headcount.nmt import LineTranslator, Search, Translator, TranslatorTokenize
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.prepared import Prepared
-from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_model
+from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_config, new_model
 from headcount.typed import require_least
 
 
@@ -103,8 +103,10 @@ class Translation:
             BadData: See `read_pairs`; or there is too little of it.
             BadRecipe: There is no such model, or it does not translate.
         """
-        train, development, validation, empty = self.load()
         trained = not source.startswith(NEW)
+        if not trained:
+            new_config(source)  # a shape that cannot be is told before anything is made for it
+        train, development, validation, empty = self.load()
         if trained:
             tokenizer, model = load_tokenizer(source), load_any(source)
         else:

@@ -22,7 +22,7 @@ def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
         return Translator(config)
 
 
-def new_config(source: str, vocabulary: int) -> TranslatorConfig:
+def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
     """The configuration of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
 
     Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
