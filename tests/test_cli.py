@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,8 @@ def test_wrong_usage_is_exit_code_2() -> None:
     ):
         assert runner.invoke(cli.app, arguments).exit_code == 2
     assert runner.invoke(cli.app, ["--help"]).exit_code == 0
+
+
+def test_the_version_is_the_packages() -> None:
+    shown = CliRunner().invoke(cli.app, ["--version"])
+    assert (shown.exit_code, shown.stdout) == (0, f"headcount {version('headcount')}\n")

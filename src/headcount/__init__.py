@@ -3,6 +3,8 @@
 Importing it also teaches transformers to load pruned models: see `headcount.checkpoint`.
 """
 
+from importlib.metadata import version
+
 from headcount import checkpoint as _checkpoint  # registers the loader
 from headcount.anatomy import head_map, present
 from headcount.budget import Budget
@@ -35,6 +37,8 @@ from headcount.runtimes import open_model
 from headcount.settings import TrainingSettings
 from headcount.shape import compare_shapes
 from headcount.surgery import remove_heads
+
+__version__ = version("headcount")
 
 __all__ = [
     "METHODS",

@@ -1,9 +1,11 @@
 """The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from headcount import __version__
 from headcount.cli.experiments import records, run, sweep
 from headcount.cli.files import apply, demo, export, plan
 from headcount.cli.measuring import bench
@@ -19,6 +21,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"headcount {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in (
     heads, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep, records,
     report, reproduce, demo,
