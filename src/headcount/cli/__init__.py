@@ -23,10 +23,11 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         print(f"headcount {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
