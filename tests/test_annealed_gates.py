@@ -100,7 +100,15 @@ def test_annealing_starts_after_the_wait() -> None:
     assert [LogLinear(steps=0, wait=2)(step) for step in (0, 2)] == [1e-8, 1e-8]
 
 
-@pytest.mark.parametrize("fields", [{"wait": -1}, {"steps": -1}, {"start": 0.0}, {"end": -1e-8}])
-def test_bad_annealing_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(BadRecipe, match="Temperatures must be positive and steps at least 0"):
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"wait": -1}, "Steps must be at least 0, got 25000 of cooling and -1 before"),
+        ({"steps": -1}, "Steps must be at least 0"),
+        ({"start": 0.0}, "Temperatures must be positive, got 0.0 at the start and 1e-08 at the end"),
+        ({"end": -1e-8}, "Temperatures must be positive"),
+    ],
+)
+def test_bad_annealing_is_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRecipe, match=says):
         LogLinear(**fields)

@@ -99,7 +99,7 @@ def test_the_penalty_joins_the_gradient_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["michel", "lottery", "dsp-pipelined", "random", "unpruned"])
 def test_other_methods_are_refused(method: str) -> None:
-    with pytest.raises(BadRecipe, match="A callback takes: dsp-joint, gradual, ste, voita"):
+    with pytest.raises(BadRecipe, match="A callback takes: dsp-joint, dsp-joint-short, gradual, ste, voita"):
         PruningCallback(method, keep=5)
 
 
@@ -108,6 +108,8 @@ def test_bad_options_are_known_at_once() -> None:
         PruningCallback("voita", keep=5)
     with pytest.raises(BadRecipe, match="Unknown method 'magic'"):
         PruningCallback("magic", keep=5)
+    with pytest.raises(BadRecipe, match="need examples that are held out"):
+        PruningCallback(DSPJoint(start_from="magnitude"), keep=5)
     assert {"dsp-joint", "ste", "voita", "gradual"} <= set(METHODS)
 
 
@@ -115,6 +117,9 @@ def test_annealing_longer_than_the_training(tmp_path: Path) -> None:
     callback = PruningCallback(DSPJoint(cooldown=25_000), keep=5)
     with pytest.raises(BadRecipe, match="'cooldown' is 25000, which is 25000 steps, but the training has 12"):
         trainer(tiny("bert"), tmp_path, callback).train()
+    behind = PruningCallback(DSPJoint(cooldown=10, unpruned=4), keep=5)
+    with pytest.raises(BadRecipe, match="but of the training's 12 steps 'unpruned' leaves 8"):
+        trainer(tiny("bert"), tmp_path, behind).train()
 
 
 def test_the_scores_follow_an_optimiser_of_the_users(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from headcount.errors import BadData, BadRecipe
 from headcount.gating import gated
 from headcount.heads import Head
 from headcount.importance import GradientImportance
+from translators import padded, sources, translator
 
 
 class ToyAttention(nn.Module):
@@ -94,6 +95,34 @@ def test_against_finite_differences(family: str) -> None:
     for position, head in enumerate(inside.indices):
         slopes = [abs(loss(n, head, 1e-5) - loss(n, head, -1e-5)) / 2e-5 for n in range(3)]
         assert float(measured[position]) == pytest.approx(sum(slopes) / 3, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["example", "token"])
+def test_batches_of_sentences_can_be_cut_anywhere(reduction: str) -> None:
+    """Where tokens have labels, an example's loss is their sum: how many share its batch does not matter."""
+    model, lengths, targets = translator(), (4, 2, 5), (3, 7, 2)
+    batch = {**sources(lengths), "labels": padded(targets, -100)}
+    alone = [
+        {name: x[n : n + 1, : (targets if name == "labels" else lengths)[n]] for name, x in batch.items()}
+        for n in range(3)
+    ]
+    everything, measure = head_map(model).all, GradientImportance(reduction, layer_norm=False)
+    together, apart = measure.scores(model, [batch], everything), measure.scores(model, alone, everything)
+    assert together.min() > 0 and torch.allclose(together, apart, rtol=1e-9)
+    if reduction == "token":  # whose absolute values are taken before they are added up
+        return
+
+    def summed_loss(n: int, moved: int, by: float) -> float:
+        def gate_of(live: Any, x: torch.Tensor) -> torch.Tensor:
+            flat = [everything.head_map.index(Head(live.site.name, i)) for i in live.kept]
+            return torch.tensor([1 + by * (i == moved) for i in flat], dtype=torch.float64)
+
+        with torch.no_grad(), gated(model, gate_of):
+            return float(model(**alone[n]).loss) * targets[n]
+
+    for head in (0, 7, 17):
+        slopes = [abs(summed_loss(n, head, 1e-5) - summed_loss(n, head, -1e-5)) / 2e-5 for n in range(3)]
+        assert float(together[head]) == pytest.approx(sum(slopes) / 3, rel=1e-4)
 
 
 def test_padding_has_no_say_and_weights_are_left_alone() -> None:

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel, MPNetConfig, MPNetModel
 
 from families import FAMILIES
 from headcount.anatomy import present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load
-from headcount.errors import BadData, BadRecipe
+from headcount.errors import BadData, BadRecipe, UnsupportedModel
 from headcount.methods import METHODS, method
 from headcount.methods.choice import LONG, choose
-from headcount.methods.lottery import rewind
+from headcount.methods.rewinding import rewind
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
 from headcount.settings import SCHEDULES, Stage, TrainingSettings
 from headcount.training import Workbench
-from recipes import PRUNING, QUICK, recipe, slow, some
+from recipes import OPTIONS, PRUNING, QUICK, recipe, require_dynamics, slow, some
 
 
 @pytest.mark.parametrize("keep", [pytest.param(0, marks=slow), 3, pytest.param(8, marks=slow)])
@@ -37,6 +37,7 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
         assert cost["steps"] >= 0 and cost["seconds"] > 0 and cost["peak_memory"] > 10**7
     looks = [look for look in record.dynamics if "loss" in look]
     assert len(looks) >= 3 and all(set(look["development"]) == {"accuracy", "macro_f1"} for look in looks)
+    require_dynamics(name, looks, keep)
     model = load(tmp_path / "a")
     assert present(model).to_json() == record.subset and str(present(model)) == record.heads
     final = set(present(model).indices)
@@ -53,6 +54,20 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
     assert (again.subset, again.metrics) == (record.subset, record.metrics)
     weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_attention_that_cannot_be_read_is_known_before_the_training(
+    tiny_tokenizer: Any, data: dict[str, str], tmp_path: Path
+) -> None:
+    settings = FAMILIES["mpnet"].settings | {"vocab_size": len(tiny_tokenizer)}
+    MPNetModel(MPNetConfig(**settings)).save_pretrained(tmp_path / "mpnet")
+    tiny_tokenizer.save_pretrained(tmp_path / "mpnet")
+    with pytest.raises(UnsupportedModel, match="cannot be read.*Score heads by another importance"):
+        run_recipe(recipe("lottery", 3, tmp_path / "mpnet", data), tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+    options = OPTIONS["lottery"] | {"importance": "gradient"}
+    record = run_recipe(recipe("lottery", 3, tmp_path / "mpnet", data, options=options), tmp_path / "out")
+    assert sum(map(len, record.subset.values())) == 3
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +151,7 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-pipelined, fewer-heads"),
+        ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-joint-short, dsp-pipelined"),
         ("michel", {"speed": 1}, "has no option 'speed'. Valid options: heads_per_step, one_shot, examples"),
         ("michel", {"examples": "many"}, "Option 'examples' of method 'michel' is a whole number or nothing"),
         ("michel", {"examples": 0}, "'examples' must be at least 1, got 0"),
@@ -247,6 +262,11 @@ def test_random_draws_are_told(tiny_bert_dir: Path, data: dict[str, str], tmp_pa
     told = records[0].notes["draws"]
     assert told == records[1].notes["draws"] and len(told["figures"]) == 5
     assert told["mean"] == pytest.approx(sum(told["figures"]) / 5)
+    one = run_recipe(recipe("random", 3, tiny_bert_dir, data, options={"draws": 1}), tmp_path / "one")
+    assert "draws" not in one.notes
+    blind = replace(recipe("random", 3, tiny_bert_dir, data), data={**data, "development": 0})
+    with pytest.raises(BadData, match="has 0 examples, too few to score heads on"):
+        run_recipe(blind, tmp_path / "blind")
 
 
 def test_fewer_heads_are_spread_evenly(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
@@ -260,6 +280,13 @@ def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dic
     still = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-20, checkpoint_every=0)
     fresh = run_recipe(recipe("reinit", 3, tmp_path / "ticket", data, training=still), tmp_path / "fresh")
     assert fresh.subset == ticket.subset and "selection" not in fresh.costs
+    from_whole = run_recipe(recipe("reinit", 3, tiny_bert_dir, data), tmp_path / "whole")
+    lottery = run_recipe(recipe("lottery", 3, tiny_bert_dir, data), tmp_path / "lottery")
+    assert from_whole.subset == lottery.subset and from_whole.costs["training"]["steps"] == 6
+    # What chose: the start, and the little trainings; the ticket itself is trained by the lottery alone.
+    assert (
+        from_whole.costs["selection"]["steps"] == lottery.costs["selection"]["steps"] + OPTIONS["reinit"]["late_reset"]
+    )
     weights = [load(tmp_path / each).state_dict() for each in ("ticket", "fresh")]
     drawn = [name for name, weight in weights[0].items() if weight.dim() == 2]
     assert drawn and not any(torch.equal(weights[0][name], weights[1][name]) for name in drawn)

@@ -19,7 +19,8 @@ from headcount.tasks import Translation
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translation import TranslationCollator
 from headcount.tasks.translator import load_translator, new_model
-from recipes import OPTIONS, PRUNING, slow, some
+from recipes import OPTIONS, PRUNING, require_dynamics, slow, some
+from test_resuming import Killed, kill_after
 
 SHAPE = (
     "new:transformer-base,d_model=16,head_size=4,encoder_layers=2,decoder_layers=1,encoder_heads=2,decoder_heads=2,"
@@ -62,6 +63,7 @@ def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
     assert record.costs["training"]["steps"] == 6
     looks = [look for look in record.dynamics if "loss" in look]
     assert all(set(look["development"]) == {"bleu", "chrf", "loss"} for look in looks)
+    require_dynamics(name, looks, 3)
     model = load(tmp_path / "a")
     assert isinstance(model, Translator) and present(model).to_json() == record.subset
     assert evaluate(str(tmp_path / "a"), recipe(name, 3, parallel).make_task()) == record.metrics
@@ -70,6 +72,32 @@ def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
     assert (again.subset, again.metrics) == (record.subset, record.metrics)
     weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@slow
+@pytest.mark.parametrize("steps", [3, 8])
+@pytest.mark.parametrize("name", ["dsp-joint", "gradual", "lottery", "dsp-pipelined"])
+def test_a_killed_run_goes_on(
+    name: str, steps: int, parallel: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two checkpoints, it ends as the run that nobody killed, with the vocabulary that it had made."""
+    settings = replace(QUICK, steps=9, checkpoint_every=2)
+    straight = run_recipe(recipe(name, 3, parallel, training=settings), tmp_path / "straight")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(steps, patch)
+        run_recipe(recipe(name, 3, parallel, training=settings), tmp_path / "out")
+    resumed = run_recipe(recipe(name, 3, parallel, training=settings), tmp_path / "out")
+    assert (resumed.subset, resumed.metrics) == (straight.subset, straight.metrics)
+    one, other = (load(tmp_path / each).state_dict() for each in ("straight", "out"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@slow
+def test_a_lottery_over_the_encoder_counts_the_encoders_sites(parallel: dict[str, Any], tmp_path: Path) -> None:
+    """One head for every two sites that have heads to lose, whatever other sites there are."""
+    options = {"late_reset": 2, "iteration": 1}
+    record = run_recipe(recipe("lottery", 1, parallel, sites="encoder", options=options), tmp_path / "a")
+    assert record.notes["iterations"] == 3  # of two sites of two heads, one at a time
 
 
 @pytest.mark.parametrize("keep", [0, 8])

@@ -96,8 +96,14 @@ class TrainingSettings:
             raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
 
 
-def steps_from(share: float | int, steps: int, name: str) -> int:
+def steps_from(share: float | int, steps: int, name: str, there: str = "the training has") -> int:
     """Optimiser steps from what a recipe says: a share of a training's steps (a float), or their number (an int).
+
+    Args:
+        share: The share or number.
+        steps: Of the training, or of what is left of it.
+        name: What the recipe calls it.
+        there: What those steps are, for the message.
 
     Raises:
         BadRecipe: It is longer than the training, or negative.
@@ -109,8 +115,8 @@ def steps_from(share: float | int, steps: int, name: str) -> int:
     number = share if isinstance(share, int) else round(share * steps)
     if not 0 <= number <= steps:
         raise BadRecipe(
-            f"'{name}' is {share}, which is {number} steps, but the training has {steps}. Give a share in [0, 1] or at "
-            "most that many steps, or train for longer."
+            f"'{name}' is {share}, which is {number} steps, but {there} {steps}. Give a share in [0, 1] or at most "
+            "that many steps, or train for longer."
         )
     return number
 

@@ -19,7 +19,10 @@ REDUCTIONS = ("example", "token", "batch")
 
 @dataclass(frozen=True)
 class GradientImportance:
-    """The mean absolute gradient of the loss with respect to each head's gate, at gates of one.
+    """The mean absolute gradient of an example's loss with respect to each head's gate, at gates of one.
+
+    An example's loss is that of its label, or the sum over its labels where every token has one: so both published
+    scripts have it, and so it does not matter how examples are batched.
 
     Attributes:
         reduction: Over what the absolute value is taken before averaging. `example`: eq. 21. `token`: each position of
@@ -44,7 +47,8 @@ class GradientImportance:
         """One score for each head of the subset, in flat order, measured with all other heads gated off.
 
         Args:
-            model: A trained model; its loss must be a mean over examples. Weights and mode are left as they are.
+            model: A trained model; its loss must be a mean over the batch's labels, of which those that are -100 do not
+                count. Weights and mode are left as they are.
             batches: Batches with labels, on the model's device.
             subset: The heads that are still in.
 
@@ -55,7 +59,7 @@ class GradientImportance:
         with evaluating([model]):
             for batch in batches:
                 size = next(iter(batch.values())).shape[0]
-                total += self._batch(model, batch, subset) * size
+                total += self._batch(model, batch, subset) * _count_labels(batch, size)
                 examples += size
         if not examples:
             raise BadData("No examples to measure importance on.")
@@ -83,10 +87,18 @@ class GradientImportance:
             grads = torch.autograd.grad(loss, gates)
         total = torch.zeros(len(subset.head_map), dtype=torch.float64)
         for flat, grad in zip(heads, grads, strict=True):
-            # The loss is a mean over the batch, so its gradients are already divided by the number of examples.
+            # The loss is a mean over the batch's labels, so its gradients are already divided by their number.
             values = grad.double() if self.signed else grad.double().abs()
             total[flat] = values.reshape(-1, len(flat)).sum(0).cpu()
         return total
+
+
+def _count_labels(batch: Mapping[str, Tensor], examples: int) -> int:
+    """What the loss of a batch is a mean over: examples, or tokens that have a label each."""
+    labels = batch.get("labels")
+    if labels is None or labels.dim() < 2 or labels.is_floating_point():
+        return examples
+    return int((labels != -100).sum())
 
 
 def _normalise_by_site(scores: Float64[Tensor, " head"], subset: Subset) -> Float64[Tensor, " head"]:

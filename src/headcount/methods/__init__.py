@@ -13,6 +13,7 @@ from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.methods.dsp_joint import DSPJoint
+from headcount.methods.dsp_joint_short import DSPJointShort
 from headcount.methods.dsp_pipelined import DSPPipelined
 from headcount.methods.fewer_heads import FewerHeads
 from headcount.methods.gradual import Gradual
@@ -42,6 +43,7 @@ class Method(Protocol):
 
 METHODS: dict[str, type[Any]] = {
     "dsp-joint": DSPJoint,
+    "dsp-joint-short": DSPJointShort,
     "dsp-pipelined": DSPPipelined,
     "fewer-heads": FewerHeads,
     "gradual": Gradual,

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from headcount.anatomy import present
 from headcount.budget import Budget
+from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance import importance
 from headcount.methods.joint import learn
@@ -45,20 +46,35 @@ class DSPJoint:
     start_spread: float = 1.0
 
     def __post_init__(self) -> None:
-        self.relaxation(0, 10**9)
+        self._gates(0, 10**9)
         if self.start_from is not None:
             importance(self.start_from)
+        if not self.start_spread > 0:
+            raise BadRecipe(f"'start_spread' must be positive, got {self.start_spread}.")
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
-        """The gates for a training of so many steps."""
+        """The gates for a training of so many steps.
+
+        Raises:
+            BadRecipe: They are to start from an importance, for which one training has no examples aside.
+        """
+        if self.start_from is not None:
+            raise BadRecipe(
+                f"Scores that start from an importance ('{self.start_from}') need examples that are held out: "
+                "headcount.run_recipe, or headcount prune, has them. Leave start_from out here."
+            )
+        return self._gates(keep, steps)
+
+    def _gates(self, keep: int | float, steps: int) -> GumbelTopK:
         wait = steps_from(self.unpruned, steps, "unpruned")
-        cooling = steps_from(self.cooldown, steps - wait, "cooldown")
+        left = f"of the training's {steps} steps 'unpruned' leaves" if wait else "the training has"
+        cooling = steps_from(self.cooldown, steps - wait, "cooldown", left)
         annealing = LogLinear(self.temperature_start, self.temperature_end, cooling, wait)
         return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, self.cooling_noise, self.mean_one)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train weights and scores together; the subset is the top K of the scores at the end."""
-        relaxation, start = self.relaxation(budget.keep, bench.steps), None
+        relaxation, start = self._gates(budget.keep, bench.steps), None
         if self.start_from is not None:
             heads = present(bench.model)
             candidates, _ = budget.resolve(heads)

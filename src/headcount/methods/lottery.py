@@ -1,7 +1,6 @@
 """The lottery ticket: remove the least confident heads a few at a time, each time rewinding to early training."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,8 +12,8 @@ from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance import importance
 from headcount.methods.removal import remove_lowest
+from headcount.methods.rewinding import rewind
 from headcount.settings import Stage, steps_from
-from headcount.surgery import remove_heads
 from headcount.training import Workbench
 
 CHOICES = {
@@ -22,6 +21,25 @@ CHOICES = {
     "schedule": ("continue", "restart"),
     "data_order": ("new", "same", "onward"),
 }
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a lottery finds.
+
+    Attributes:
+        subset: The heads that are left.
+        model: The model at the late-resetting point, with all of its heads.
+        late: The step of that point.
+        moments: What Adam knew there, if that is kept.
+        iterations: Rounds of training and removing it took.
+    """
+
+    subset: Subset
+    model: Any
+    late: int
+    moments: Mapping[str, Mapping[str, Tensor]]
+    iterations: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,8 @@ class Lottery:
     Attributes:
         late_reset: The point: a share of the training's steps (a float; the paper's 25,000 of 475,000), or a step.
         iteration: Steps of each little training, likewise (15,000 of 475,000).
-        heads_per_iteration: Heads removed each time. None: one for every two sites, the paper's rule of thumb.
+        heads_per_iteration: Heads removed each time. None: one for every two sites that have heads to lose, the paper's
+            rule of thumb.
         max_per_site: Remove at most this many of a site each time. None, as the text has it, or 1, as all the published
             tables have it.
         importance: What heads are ranked by: a name in `IMPORTANCES`.
@@ -67,69 +86,53 @@ class Lottery:
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Find the ticket, and train it to the end; the model on the workbench loses its heads on the way."""
+        ticket = self.find(bench, budget)
+        adam = rewind(bench, ticket.model, ticket.subset, ticket.moments)
+        bench.train(stage=self._stage(bench, ticket.late, ticket.iterations + 1), moments=adam)
+        bench.notes["iterations"] = ticket.iterations
+        return ticket.subset
+
+    def find(self, bench: Workbench, budget: Budget) -> Ticket:
+        """Train to the late-resetting point; then train a little, remove the lowest and rewind, down to the budget."""
         late = steps_from(self.late_reset, bench.steps, "late_reset")
-        steps = steps_from(self.iteration, bench.steps - late, "iteration")
-        first = late if self.schedule == "continue" else 0
+        steps = steps_from(self.iteration, bench.steps, "iteration")
+        steps_from(steps, bench.steps - late, "iteration", f"of the training's {bench.steps} steps 'late_reset' leaves")
         here = present(bench.model)
         left, keep = budget.resolve(here)
-        always, head_map = here - left, here.head_map
-        if len(left) > keep:
-            bench.development_batches()  # too few examples are better known before the training
+        always, number = here - left, 0
+        by = self.heads_per_iteration or max(1, sum(count > 0 for count in left.counts()) // 2)
+        if len(left) > keep:  # too few examples, or attention that cannot be read, are better known before the training
+            self._scores(bench, [next(bench.development_batches())])
         moments = bench.train(
             stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept", shared=True)
         )
-        ticket, number = bench.model, 0
+        whole = bench.model
         while len(left) > keep:
             number += 1
-            stage = Stage(
-                f"iteration-{number}", "selection", steps, first, bench.steps,
-                order=number if self.data_order == "new" else 0, skip=late if self.data_order == "onward" else 0,
-            )  # fmt: skip
+            stage = self._stage(bench, late, number, steps)
 
             def work(left: Subset = left, stage: Stage = stage) -> list[int]:
-                adam = rewind(bench, ticket, left | always, moments)
-                bench.train(stage=stage, moments=adam)
-                return list(self._without_lowest(bench, budget, left, always, keep).indices)
+                bench.train(stage=stage, moments=rewind(bench, whole, left | always, moments))
+                with bench.booked("selection"):
+                    scores = self._scores(bench, bench.development_batches())
+                left = remove_lowest(left, [scores[i] for i in left.indices], keep, by, budget.unit, self.max_per_site)
+                bench.dynamics.append({"stage": "scoring", "heads": str(left | always), "kept": list(left.indices)})
+                return list(left.indices)
 
-            left = Subset(head_map, tuple(bench.once(stage.name, work)))
+            left = Subset(here.head_map, tuple(bench.once(stage.name, work)))
             bench.forget(stage.name)
-        adam = rewind(bench, ticket, left | always, moments)
-        end = Stage(
-            steps=bench.steps - late, first=first, total=bench.steps,
-            order=number + 1 if self.data_order == "new" else 0, skip=late if self.data_order == "onward" else 0,
-        )  # fmt: skip
-        bench.train(stage=end, moments=adam)
-        bench.notes["iterations"] = number
-        return left | always
+        return Ticket(left | always, whole, late, moments, number)
 
-    def _without_lowest(self, bench: Workbench, budget: Budget, left: Subset, always: Subset, keep: int) -> Subset:
+    def _stage(self, bench: Workbench, late: int, number: int, steps: int | None = None) -> Stage:
+        """A little training after rewinding, or, of as many steps as are left, the last one."""
+        order, skip = number if self.data_order == "new" else 0, late if self.data_order == "onward" else 0
+        first = late if self.schedule == "continue" else 0
+        if steps is None:
+            return Stage(steps=bench.steps - late, first=first, total=bench.steps, order=order, skip=skip)
+        return Stage(f"iteration-{number}", "selection", steps, first, bench.steps, order=order, skip=skip)
+
+    def _scores(self, bench: Workbench, batches: Iterable[Mapping[str, Tensor]]) -> dict[int, float]:
+        """By the flat index of each head that is left."""
         heads = present(bench.model)
-        with bench.booked("selection"):
-            scores = importance(self.importance, bench.seed).scores(bench.model, bench.development_batches(), heads)
-        of_head = dict(zip(heads.indices, scores.tolist(), strict=True))
-        step = self.heads_per_iteration or max(1, len(heads.head_map.sites) // 2)
-        ranking = [of_head[index] for index in left.indices]
-        left = remove_lowest(left, ranking, keep, step, budget.unit, self.max_per_site)
-        bench.dynamics.append({"stage": "scoring", "heads": str(left | always), "kept": list(left.indices)})
-        return left
-
-
-def rewind(
-    bench: Workbench, ticket: Any, subset: Subset, moments: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, dict[str, Tensor]]:
-    """Put the model as it was at the late-resetting point on the workbench, with these heads only.
-
-    Returns:
-        What Adam knew there of the weights that are left.
-    """
-    bench.model = remove_heads(copy.deepcopy(ticket), subset)
-    cut: dict[str, dict[str, Tensor]] = {name: {"step": state["step"]} for name, state in moments.items()}
-    for key in ("exp_avg", "exp_avg_sq") if moments else ():
-        # The moments of a weight lose what the weight loses: they are put in its place and cut.
-        holder = copy.deepcopy(ticket)
-        for name, parameter in holder.named_parameters():
-            parameter.data = moments[name][key].clone() if name in moments else parameter.data
-        for name, parameter in remove_heads(holder, subset, check=False).named_parameters():
-            if name in moments:
-                cut[name][key] = parameter.data
-    return cut
+        scores = importance(self.importance, bench.seed).scores(bench.model, batches, heads)
+        return dict(zip(heads.indices, scores.tolist(), strict=True))

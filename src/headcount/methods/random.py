@@ -18,7 +18,7 @@ class Random:
     """A baseline: of several random subsets of the trained model's heads, the median by development figures.
 
     Attributes:
-        draws: How many subsets to draw. The record has the figures of each, and of all of them mean and deviation.
+        draws: How many subsets to draw. Of several the record has the figure of each, their mean and deviation.
         choose: `median`: neither a lucky nor an unlucky draw. `best`: random search.
     """
 
@@ -34,26 +34,28 @@ class Random:
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then draw. The weights stay as trained."""
+        if self.draws > 1:
+            bench.development_batches()  # too few examples to compare subsets on are better known before the training
         bench.train_if_needed()
         here = present(bench.model)
         candidates, keep = budget.resolve(here)
-        drawn = []
         with bench.booked("selection"):
+            drawn = []
             for number in range(self.draws):
                 scores = RandomImportance(1000 * bench.seed + number).scores(bench.model, [], candidates)
-                subset = top(candidates, scores.tolist(), keep, budget.unit) | (here - candidates)
-                drawn.append((self._figure(bench, subset) if self.draws > 1 else 0.0, subset))
-        figures = [figure for figure, _ in drawn]
+                drawn.append(top(candidates, scores.tolist(), keep, budget.unit) | (here - candidates))
+            if len(drawn) == 1:
+                return drawn[0]
+            figures = [self._figure(bench, subset) for subset in drawn]
         bench.notes["draws"] = {
             "figures": figures, "mean": statistics.fmean(figures), "deviation": statistics.pstdev(figures)
         }  # fmt: skip
-        drawn.sort(key=lambda each: each[0])
-        return drawn[-1 if self.choose == "best" else len(drawn) // 2][1]
+        ranking = sorted(range(len(drawn)), key=figures.__getitem__)
+        return drawn[ranking[-1 if self.choose == "best" else len(drawn) // 2]]
 
     @staticmethod
     def _figure(bench: Workbench, subset: Subset) -> float:
-        """The task's first figure on development examples, with these heads only; 0 if there are no examples."""
-        if bench.measure is None:
-            return 0.0
+        """The task's first figure on development examples, with these heads only."""
+        assert bench.measure is not None
         with masked(bench.model, subset):
             return next(iter(bench.measure(bench.model).values()))

@@ -31,7 +31,7 @@ class Reinit(Lottery):
         config.quantization_config = None  # what is built is whole; what is gone already is cut again below
         subset = here
         if len(candidates) > keep:
-            subset = super().select(bench, budget)
+            subset = self.find(bench, budget).subset
             bench.rebook("training", "selection")
         with torch.random.fork_rng():
             torch.manual_seed(bench.seed)

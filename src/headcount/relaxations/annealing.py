@@ -23,11 +23,10 @@ class LogLinear:
     wait: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.start > 0 and self.end > 0 and self.steps >= 0 and self.wait >= 0):
-            raise BadRecipe(
-                f"Temperatures must be positive and steps at least 0, got start={self.start}, end={self.end}, "
-                f"steps={self.steps}, wait={self.wait}."
-            )
+        if not (self.start > 0 and self.end > 0):
+            raise BadRecipe(f"Temperatures must be positive, got {self.start} at the start and {self.end} at the end.")
+        if not (self.steps >= 0 and self.wait >= 0):
+            raise BadRecipe(f"Steps must be at least 0, got {self.steps} of cooling and {self.wait} before.")
 
     def __call__(self, step: int) -> float:
         """The temperature at an optimiser step, from 0."""

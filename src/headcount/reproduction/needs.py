@@ -89,7 +89,7 @@ def _steps(recipe: Recipe, needs: Mapping[str, Any]) -> tuple[int, str, int]:
         removed = method.heads_per_iteration or max(1, int(needs["sites"]) // 2)
         kept = recipe.keep if isinstance(recipe.keep, int) else round((recipe.keep or 1.0) * int(needs["heads"]))
         iterations = ceil((int(needs["heads"]) - kept) / removed)
-        return iterations * _count(method.iteration, total - late) + total - late, f"late {beginning}", late
+        return iterations * _count(method.iteration, total) + total - late, f"late {beginning}", late
     if method.paradigm == "joint":
         return total * (method.tries if getattr(method, "lambda_", None) == "auto" else 1), "", 0
     if recipe.method == "dsp-pipelined":

@@ -1,0 +1,22 @@
+"""Joint differentiable subset pruning with settings for trainings of hundreds of steps."""
+
+from dataclasses import dataclass
+
+from headcount.methods.dsp_joint import DSPJoint
+
+
+@dataclass(frozen=True)
+class DSPJointShort(DSPJoint):
+    """Joint DSP for short trainings: other defaults, none of them the paper's; see docs/choose-a-method.md.
+
+    Attributes:
+        unpruned: The model has learned something before its heads compete.
+        temperature_end: Fewer decades to cool through: more of the steps are spent where scores learn.
+        cooling_noise: The weights settle on the heads that stay.
+        mean_one: Heads of a trained model are not shrunk to K/H while the gates are hot.
+    """
+
+    temperature_end: float = 1e-3
+    unpruned: float | int = 0.2
+    cooling_noise: bool = True
+    mean_one: bool = True
