@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
 
 import headcount
 from families import CLASSIFIERS, tiny
@@ -12,7 +13,7 @@ from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
 from headcount.gates import GATES_NAME, attach, detach
 from headcount.gating import gated, masked, scale_heads
-from headcount.relaxations import GumbelTopK, LogLinear
+from headcount.relaxations import GumbelTopK, LogLinear, StraightThrough
 from headcount.selfcheck import outputs
 
 
@@ -193,3 +194,27 @@ def test_adam_begins_after_the_wait() -> None:
     for step in (1000, 1001):
         relaxation.update(scores, moments, grad, keep=2, step=step, lr_scale=1.0, sites=[0, 0, 0])
     assert scores.tolist() == pytest.approx([-1.0, 1.0, 0.0], rel=1e-4)
+
+
+class Told(StraightThrough):
+    """Gates as they are told, whatever the scores."""
+
+    def sample(self, scores: Tensor, keep: int, step: int, generator: torch.Generator) -> Tensor:
+        return torch.tensor([0.5, 0.25, 1.25, *[0.0] * 9], dtype=torch.float64)
+
+
+def test_what_a_record_holds_of_gates_by_hand() -> None:
+    model = tiny("bert")
+    gates = attach(model, Told(5, lr=1e-12))
+    gates.scores = torch.tensor([3, 1, 2.5, 9, 8, 7, 6, 0, 0, 0, 0, 0], dtype=torch.float64)
+    model.train()
+    model(**random_inputs(model))
+    slopes = torch.tensor([-1.0, 2, -3, 4, float("nan"), *[0.0] * 7], dtype=torch.float64)
+    gates._leaves[-1].grad = slopes
+    gates.step()
+    seen = gates.watch()
+    # In bits: an even chance is 1, a quarter 0.8113; what is at or above 1, or at 0, is certain.
+    assert seen["entropy"] == pytest.approx((1 + 0.811278) / 12, rel=1e-6)
+    assert seen["signal"] == pytest.approx(10 / 12) and seen["dropped_gradients"] == 1
+    assert seen["gap_at_k"] == pytest.approx(3 - 2.5) and seen["kept"] == [0, 3, 4, 5, 6] and seen["step"] == 1
+    detach(model)

@@ -9,11 +9,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel, MPNetConfig, MPNetModel
 
+from benches import ROWS, bench
 from families import FAMILIES
 from headcount.anatomy import present
 from headcount.anatomy.probe import random_inputs
+from headcount.budget import Budget
 from headcount.checkpoint import load
 from headcount.errors import BadData, BadRecipe, UnsupportedModel
+from headcount.importance import Confidence
 from headcount.methods import METHODS, method
 from headcount.methods.choice import LONG, choose
 from headcount.methods.rewinding import rewind
@@ -204,6 +207,13 @@ def test_the_documented_method_works(
         )
         assert sum(map(len, record.subset.values())) == keep and record.costs["selection"]["seconds"] > 0
         assert keep < 2 or all(record.subset.values())  # the bonus: no site is left without a head
+    even = torch.full((12,), 0.5, dtype=torch.float64)
+    even[7] = 0.6
+    monkeypatch.setattr(Confidence, "scores", lambda *_: even.clone())
+    on = replace(bench(), trained=True, development=ROWS)
+    heads = [names["Confident"](bonus=1.0).select(on, Budget(keep)).indices for keep in (1, 3, 4)]
+    # Of equals the first of a site is its best; the bonuses are alike, and counted from the largest score before them.
+    assert heads == [(7,), (0, 7, 8), (0, 1, 7, 8)]
     with pytest.raises(BadRecipe, match="'bonus' must not be negative"):
         method("confident", {"bonus": -1.0})
 

@@ -153,6 +153,7 @@ def test_alive_counts_gates_that_are_open_without_noise() -> None:
     assert gate.alive(scores) == gate.watch(scores, 1, 0)["open"] == 3
     assert gate.expected(scores).tolist() == pytest.approx([0, 0, 1e-7, 0.5, 1], abs=1e-6)
     assert [gate.alive(doubles(*heads)) for heads in ([-9, -9], [9, 9, 9])] == [0, 3]
+    assert HardConcrete(1, open_above=0.5).alive(doubles(-9, -1e-6, 1e-6)) == 1  # log a > 0, as Li et al. count
 
 
 # Fading
@@ -243,6 +244,27 @@ def test_first_step_by_hand(relaxation: LearnedScores) -> None:
     assert moments[1].tolist() == pytest.approx([0.001 * 0.09, 0.001 * clip**2, 0, 1e-19])
 
 
+@pytest.mark.parametrize("kind", [StraightThrough, HardConcrete, GumbelTopK])
+def test_a_constant_rate_does_not_follow_the_models(kind: Any) -> None:
+    moved = []
+    for schedule, lr_scale in (("follow", 1.0), ("constant", 0.1), ("follow", 0.1)):
+        scores = doubles(1, 1, 1)
+        move(
+            kind(2, schedule=schedule),
+            scores,
+            torch.zeros(2, 3, dtype=torch.float64),
+            doubles(1, -1, 0),
+            0,
+            2,
+            lr_scale,
+        )
+        moved.append(scores)
+    assert torch.equal(moved[0], moved[1])
+    assert torch.allclose(moved[2] - 1, 0.1 * (moved[0] - 1)) and moved[0][0] < moved[2][0] < 1
+    with pytest.raises(BadRecipe, match="Unknown schedule of the scores 'cosine'. Valid: follow, constant"):
+        kind(2, schedule="cosine")
+
+
 @pytest.mark.parametrize("relaxation", LEARNING, ids=lambda each: type(each).__name__)
 def test_steps_are_those_of_torchs_adam(relaxation: LearnedScores) -> None:
     generator = source(3)
@@ -268,6 +290,7 @@ def test_steps_are_those_of_torchs_adam(relaxation: LearnedScores) -> None:
         (HardConcrete, {"lr": 0.0}, "learning rate and clip must be positive, got 0.0 and 1.0"),
         (StraightThrough, {"clip": 0.0}, "learning rate and clip must be positive"),
         (GumbelTopK, {"lr": -1.0}, "learning rate and clip must be positive"),
+        (HardConcrete, {"open_above": 1.0}, "must be in \\[0, 1\\), got 1.0"),
         (Fading, {"first": 5, "last": 4}, "leave from step 5 to 4"),
         (Fading, {"first": -1, "last": 4}, "leave from step -1 to 4"),
         (Fading, {"first": 0, "last": 4, "memory": 1.0}, "the memory in \\[0, 1\\)"),

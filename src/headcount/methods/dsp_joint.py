@@ -26,6 +26,8 @@ class DSPJoint:
             steps for BERT.
         scores_lr: Peak learning rate of the scores (Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
+        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+            translation runs.
         unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
         cooling_noise: See `GumbelTopK`. Not in the paper.
         mean_one: See `GumbelTopK`. Not in the paper.
@@ -39,6 +41,7 @@ class DSPJoint:
     cooldown: float | int = 0.68
     scores_lr: float = 0.5
     scores_clip: float = 1.0
+    scores_schedule: str = "follow"
     unpruned: float | int = 0.0
     cooling_noise: bool = False
     mean_one: bool = False
@@ -70,7 +73,9 @@ class DSPJoint:
         left = f"of the training's {steps} steps 'unpruned' leaves" if wait else "the training has"
         cooling = steps_from(self.cooldown, steps - wait, "cooldown", left)
         annealing = LogLinear(self.temperature_start, self.temperature_end, cooling, wait)
-        return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, self.cooling_noise, self.mean_one)
+        return GumbelTopK(
+            keep, annealing, self.scores_lr, self.scores_clip, self.cooling_noise, self.mean_one, self.scores_schedule
+        )
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train weights and scores together; the subset is the top K of the scores at the end."""

@@ -11,12 +11,10 @@ class DSPJointShort(DSPJoint):
 
     Attributes:
         unpruned: The model has learned something before its heads compete.
-        temperature_end: Fewer decades to cool through: more of the steps are spent where scores learn.
         cooling_noise: The weights settle on the heads that stay.
         mean_one: Heads of a trained model are not shrunk to K/H while the gates are hot.
     """
 
-    temperature_end: float = 1e-3
     unpruned: float | int = 0.2
     cooling_noise: bool = True
     mean_one: bool = True

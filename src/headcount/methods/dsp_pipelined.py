@@ -25,6 +25,8 @@ class DSPPipelined:
             int). The default is 8,333 of the authors' 12,272 for BERT; for translation they take 250 of about 1,100.
         scores_lr: Peak learning rate of the scores (Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
+        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+            translation runs.
     """
 
     paradigm: ClassVar[str] = "pipelined"
@@ -34,6 +36,7 @@ class DSPPipelined:
     cooldown: float | int = 0.68
     scores_lr: float = 0.5
     scores_clip: float = 1.0
+    scores_schedule: str = "follow"
 
     def __post_init__(self) -> None:
         self.relaxation(0, 10**9)
@@ -42,7 +45,7 @@ class DSPPipelined:
         """The gates for so many steps."""
         cooling = steps_from(self.cooldown, steps, "cooldown")
         annealing = LogLinear(self.temperature_start, self.temperature_end, cooling)
-        return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip)
+        return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, schedule=self.scores_schedule)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then learn which heads stay."""

@@ -17,18 +17,21 @@ class STE:
     Attributes:
         scores_lr: Peak learning rate of the scores, as for joint DSP.
         scores_clip: Bound on the absolute value of each score's gradient.
+        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+            translation runs.
     """
 
     paradigm: ClassVar[str] = "joint"
     scores_lr: float = 0.5
     scores_clip: float = 1.0
+    scores_schedule: str = "follow"
 
     def __post_init__(self) -> None:
         self.relaxation(0, 0)
 
     def relaxation(self, keep: int | float, steps: int) -> StraightThrough:
         """The gates; the same for a training of any length."""
-        return StraightThrough(keep, self.scores_lr, self.scores_clip)
+        return StraightThrough(keep, self.scores_lr, self.scores_clip, self.scores_schedule)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train weights and scores together; the subset is the top K of the scores at the end."""

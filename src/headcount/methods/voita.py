@@ -23,11 +23,15 @@ class Voita:
 
     Attributes:
         lambda_: Weight of the expected number of open gates next to a loss that is a mean over examples (`lambda` in
-            recipes): a number, or `auto`, which trains with several until the count is near K.
-        tries: Trainings of that search, at most.
+            recipes): a number, or `auto`, which trains with several until the count is K.
+        tries: Trainings of that search, at most; of the last, the nearest is taken.
         tolerance: What the search may leave to be adjusted: a share of the heads that compete.
         scores_lr: Peak learning rate of log alpha (Li et al.: 0.1 for BERT).
         scores_clip: Bound on the absolute value of each gradient.
+        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+            translation runs.
+        open_above: A gate whose value without noise is above this counts as open: 0, as Voita et al. count, or 0.5, as
+            Li et al. do.
     """
 
     paradigm: ClassVar[str] = "joint"
@@ -36,6 +40,8 @@ class Voita:
     tolerance: float = 0.1
     scores_lr: float = 0.1
     scores_clip: float = 1.0
+    scores_schedule: str = "follow"
+    open_above: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.lambda_, str) and self.lambda_ != "auto":
@@ -57,7 +63,10 @@ class Voita:
         return self._gates(keep, self.lambda_)
 
     def _gates(self, keep: int | float, weight: float) -> HardConcrete:
-        return HardConcrete(keep, weight, lr=self.scores_lr, clip=self.scores_clip)
+        return HardConcrete(
+            keep, weight, lr=self.scores_lr, clip=self.scores_clip, schedule=self.scores_schedule,
+            open_above=self.open_above,
+        )  # fmt: skip
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train with lambda, or with several; the subset is the top K of log alpha."""

@@ -143,6 +143,7 @@ class GumbelTopK(LearnedScores):
             the paper, whose noise keeps scale 1.
         mean_one: Scale soft gates by K / sum of gates squared: all of them one while they are equal, unchanged once
             they are hard. Not in the paper, whose gates all start at K/H.
+        schedule: See `LearnedScores`.
     """
 
     keep: int | float
@@ -151,6 +152,7 @@ class GumbelTopK(LearnedScores):
     clip: float = 1.0
     cooling_noise: bool = False
     mean_one: bool = False
+    schedule: str = "follow"
 
     def __post_init__(self) -> None:
         self._require_learning()

@@ -35,6 +35,9 @@ class HardConcrete(LearnedScores):
         zeta: Upper end of the stretch, above 1.
         lr: Learning rate of log a at the peak of the schedule (Li et al.: 0.1 for BERT).
         clip: Bound on the absolute value of each gradient.
+        schedule: See `LearnedScores`.
+        open_above: A gate whose value without noise is above this counts as open: 0, as Voita et al. count, or 0.5, as
+            Li et al. do.
     """
 
     keep: int | float
@@ -44,9 +47,13 @@ class HardConcrete(LearnedScores):
     zeta: float = 1.1
     lr: float = 0.1
     clip: float = 1.0
+    schedule: str = "follow"
+    open_above: float = 0.0
 
     def __post_init__(self) -> None:
         self._require_learning()
+        if not 0 <= self.open_above < 1:
+            raise BadRecipe(f"'open_above' must be in [0, 1), got {self.open_above}.")
         if not (self.gamma < 0 < 1 < self.zeta and self.beta > 0 and self.penalty_weight >= 0):
             raise BadRecipe(
                 "A hard concrete gate needs gamma < 0, zeta > 1, beta > 0 and a penalty that is not negative; got "
@@ -78,7 +85,7 @@ class HardConcrete(LearnedScores):
 
     def alive(self, scores: Float64[Tensor, " head"]) -> int:
         """How many gates are open without noise: the count that lambda led to, before it is adjusted to the budget."""
-        return int((self.expected(scores) > 0).sum())
+        return int((self.expected(scores) > self.open_above).sum())
 
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """How many gates are open without noise, and how many are expected to be with it."""

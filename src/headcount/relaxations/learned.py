@@ -9,18 +9,21 @@ from torch import Tensor
 from headcount.errors import BadRecipe
 
 BETAS = (0.9, 0.999)
+SCHEDULES = ("follow", "constant")
 
 
 class LearnedScores:
     """Uniform scores to start from; each gradient clipped, then a step of Adam, without weight decay; no penalty.
 
     Attributes:
-        lr: Learning rate at the peak of the model's schedule, which it follows.
+        lr: Learning rate at the peak of the model's schedule.
         clip: Bound on the absolute value of each score's gradient.
+        schedule: Whether the learning rate is to `follow` the model's schedule, or stays `constant`.
     """
 
     lr: float
     clip: float
+    schedule: str
 
     def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
         """Uniform scores in +-0.5, as the authors' initialisation gives for BERT (Xavier on 12 x 12)."""
@@ -46,8 +49,11 @@ class LearnedScores:
         moments[0].lerp_(grad, 1 - BETAS[0])
         moments[1].lerp_(grad.square(), 1 - BETAS[1])
         mean, square = (m / (1 - b ** (step + 1)) for m, b in zip(moments, BETAS, strict=True))
-        scores -= self.lr * lr_scale * mean / (square.sqrt() + 1e-8)
+        scale = lr_scale if self.schedule == "follow" else 1.0
+        scores -= self.lr * scale * mean / (square.sqrt() + 1e-8)
 
     def _require_learning(self) -> None:
         if not (self.lr > 0 and self.clip > 0):
             raise BadRecipe(f"The scores' learning rate and clip must be positive, got {self.lr} and {self.clip}.")
+        if self.schedule not in SCHEDULES:
+            raise BadRecipe(f"Unknown schedule of the scores '{self.schedule}'. Valid: {', '.join(SCHEDULES)}.")

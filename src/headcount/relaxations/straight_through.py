@@ -43,11 +43,13 @@ class StraightThrough(LearnedScores):
         keep: The budget: a number of heads, or a fraction of them.
         lr: Learning rate of the scores at the peak of the schedule, as for joint DSP.
         clip: Bound on the absolute value of each score's gradient.
+        schedule: See `LearnedScores`.
     """
 
     keep: int | float
     lr: float = 0.5
     clip: float = 1.0
+    schedule: str = "follow"
 
     def __post_init__(self) -> None:
         self._require_learning()
