@@ -1,6 +1,7 @@
 """A run that was killed, at any moment, ends as the run that nobody killed; another recipe is refused meanwhile."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,33 @@ def test_a_killed_run_goes_on(
     assert json.dumps(resumed.notes) == json.dumps(straight.notes)
     one, other = (load(tmp_path / each).state_dict() for each in ("straight", "out"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_checkpoints_belong_to_the_data_and_the_model_they_began_with(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same names: other examples, other weights."""
+    files = {name: tmp_path / f"{name}.jsonl" for name in data}
+    for name, file in files.items():
+        shutil.copy(data[name], file)
+    shutil.copytree(tiny_bert_dir, tmp_path / "model")
+    settings = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=2)
+    wanted = recipe("gradual", 3, tmp_path / "model", {n: str(f) for n, f in files.items()}, training=settings)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(4, patch)
+        run_recipe(wanted, tmp_path / "out")
+    before = files["train"].read_text()
+    files["train"].write_text("\n".join(before.splitlines()[:-1]))
+    with pytest.raises(BadRecipe, match="another start: the training examples and the examples held out changed since"):
+        run_recipe(wanted, tmp_path / "out")
+    files["train"].write_text(before)
+    weights_file = tmp_path / "model" / "model.safetensors"
+    kept = weights_file.read_bytes()
+    weights_file.write_bytes(kept[:-4] + b"\0\0\0\0")
+    with pytest.raises(BadRecipe, match="another start: the model changed since. Put back what was there"):
+        run_recipe(wanted, tmp_path / "out")
+    weights_file.write_bytes(kept)
+    assert run_recipe(wanted, tmp_path / "out").costs["training"]["steps"] == 6
 
 
 def _settled(look: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from headcount.anatomy import present
 from headcount.checkpoint import save
 from headcount.errors import BadRecipe, PruningError
+from headcount.fingerprint import dataset_digest, digest
 from headcount.heads import Subset
 from headcount.measure import Size, forward_flops, longest_input
 from headcount.methods.choice import AUTO, choose
@@ -20,8 +21,12 @@ from headcount.recipe import Recipe, differences
 from headcount.records import RECORD_NAME, Record, library_versions, machine
 from headcount.settings import is_first_process, world_size
 from headcount.surgery import remove_heads
+from headcount.tasks.prepared import Prepared
 from headcount.training import Workbench
 from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
+
+BEFORE_TRAINING = ("recipe.json", "start.json", "vocabulary.model")
+"""What stands in a directory of checkpoints before there are any."""
 
 
 def run_recipe(
@@ -44,7 +49,8 @@ def run_recipe(
         keep_model: Write the pruned model; otherwise the record alone.
 
     Raises:
-        BadRecipe: The output is not empty, the budget does not fit, or checkpoints of another recipe are in the way.
+        BadRecipe: The output is not empty, the budget does not fit, or checkpoints of another recipe, or of other data
+            or another model of that name, are in the way.
         BadData: See the task.
         UnsupportedModel: See `anatomy.survey`.
     """
@@ -54,6 +60,7 @@ def run_recipe(
     checkpoints = _checkpoints(recipe, output)
     try:
         prepared = task.prepare(recipe.model, checkpoints)
+        _require_same_start(checkpoints, prepared)
         model = prepared.model.to(_device())
         before, size_before, flops_before = present(model), Size.of(model), _flops(model)
         _, keep = recipe.budget.resolve(before)
@@ -214,6 +221,28 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
     return directory
 
 
+def _require_same_start(checkpoints: Path, prepared: Prepared) -> None:
+    """Checkpoints are gone on with from the model and the examples that they began with, whatever names those have.
+
+    Raises:
+        BadRecipe: A file was changed since.
+    """
+    file = checkpoints / "start.json"
+    wanted = {
+        "the model": digest(prepared.model),
+        "the training examples": dataset_digest(prepared.train),
+        "the examples held out": dataset_digest(prepared.development),
+    }
+    if file.is_file() and _anything_in(checkpoints):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if changed := [name for name, each in wanted.items() if found[name] != each]:
+            raise BadRecipe(
+                f"{checkpoints} holds checkpoints of another start: {' and '.join(changed)} changed since. Put back "
+                "what was there to go on with it, or remove the directory."
+            )
+    write_atomically(file, json.dumps(wanted, indent=1))
+
+
 def _clear(checkpoints: Path) -> None:
     """Remove the directory of a run that was refused before anything was trained."""
     if not _anything_in(checkpoints):
@@ -222,6 +251,4 @@ def _clear(checkpoints: Path) -> None:
 
 def _anything_in(checkpoints: Path) -> bool:
     """Whether a run left anything there that another could take up: checkpoints, decisions."""
-    return any(
-        path.is_file() and path.name not in ("recipe.json", "vocabulary.model") for path in checkpoints.rglob("*")
-    )
+    return any(path.is_file() and path.name not in BEFORE_TRAINING for path in checkpoints.rglob("*"))
