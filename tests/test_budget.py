@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headcount.budget import Budget, reachable, top, units_of
+from headcount.budget import Budget, reachable, spread, top, units_of
 from headcount.errors import BadRecipe
 from headcount.heads import HeadMap, Site, Subset
 
@@ -82,6 +82,23 @@ def test_units_are_groups_or_one_head_of_each_group() -> None:
     assert units_of(GROUPED.all, "query", scores)[:3] == [(1, 3), (2, 5), (0, 4)]  # the r-th best of each group
     left = GROUPED.subset({"a": [0, 2, 3, 5], "b": []})
     assert units_of(left) == [(0, 2), (3, 5)] and units_of(left, "query") == [(0, 3), (2, 5)]
+
+
+@given(some_heads, st.data())
+def test_what_is_spread_is_even_whatever_is_left(heads: set[int], data: st.DataObject) -> None:
+    a = of(heads)
+    kept = spread(a, data.draw(st.integers(0, len(a))))
+    assert kept <= a
+    for site, count in zip(MAP.sites, kept.counts(), strict=True):
+        assert kept.at(site.name) == a.at(site.name)[:count]  # the first it has
+        # No other site has two more, unless this one has nothing left to give.
+        assert count == len(a.at(site.name)) or max(kept.counts()) <= count + 1
+
+
+def test_spreading_whole_units() -> None:
+    left = GROUPED.subset({"a": [3, 4, 5], "b": [0, 1, 2, 3, 4, 5]})
+    assert spread(left, 6).to_json() == {"a": [3, 4, 5], "b": [0, 1, 2]}
+    assert spread(GROUPED.all, 4, "query").to_json() == {"a": [0, 3], "b": [0, 3]}
 
 
 @given(st.sampled_from([GROUPED, MIXED]), st.sampled_from(["group", "query"]), st.data())

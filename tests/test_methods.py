@@ -165,6 +165,12 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
             "a share of the training's steps",
         ),
         ("dsp-joint", {"scores_lr": True}, "is a number, got True"),
+        ("dsp-joint", {"start_spread": -1.0}, "'start_spread' must be positive, got -1.0"),
+        ("dsp-joint", {"temperature_start": 0.0}, "Temperatures must be positive, got 0.0 at the start"),
+        ("dsp-joint", {"scores_schedule": "cosine"}, "Unknown schedule of the scores 'cosine'"),
+        ("gradual", {"first": -0.5}, "'first' is a share of the training's steps"),
+        ("lottery", {"late_reset": 1.5}, "'late_reset' is a share of the training's steps"),
+        ("lottery", {"iteration": -1}, "'iteration' is -1, which is -1 steps"),
     ],
 )
 def test_bad_methods_say_what_is_valid(name: str, options: dict[str, Any], says: str) -> None:

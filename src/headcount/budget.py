@@ -1,6 +1,7 @@
 """Budgets: how many heads to keep, what can be removed alone, and the top K that meets a budget exactly. No torch."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -154,15 +155,19 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
 
 
 def spread(subset: Subset, keep: int, unit: str = "group") -> Subset:
-    """As many heads at every site, the first ones; what does not divide goes to the first sites.
+    """As many heads at every site, the first it has; what does not divide goes to the first sites.
 
     Raises:
         BadRecipe: See `top`.
     """
-    # The r-th unit of every site ranks before any site's next one.
-    groups = {site.name: site.group for site in subset.head_map.sites}
-    ranks = [head.index // groups[head.site] if unit == "group" else head.index % groups[head.site] for head in subset]
-    return top(subset, [-float(rank) for rank in ranks], keep, unit)
+    # The r-th unit that a site has ranks before any site's next one.
+    ranks: dict[int, int] = {}
+    seen: Counter[str] = Counter()
+    for heads in units_of(subset, unit):
+        site = subset.head_map.head(heads[0]).site
+        ranks |= dict.fromkeys(heads, seen[site])
+        seen[site] += 1
+    return top(subset, [-float(ranks[index]) for index in subset.indices], keep, unit)
 
 
 def _not_reachable(keep: int, subset: Subset, unit: str, possible: list[int]) -> str:

@@ -222,7 +222,8 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            lines.append(f"{prefix}{name} was {a!r}, is {b!r}")
+            was, now = (repr(each[name]) if name in each else "not given" for each in (found, wanted))
+            lines.append(f"{prefix}{name} was {was}, is {now}")
     return lines
 
 

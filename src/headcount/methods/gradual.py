@@ -34,6 +34,8 @@ class Gradual:
     def __post_init__(self) -> None:
         if type(self.first) is type(self.last) and self.first > self.last:
             raise BadRecipe(f"Heads cannot leave from {self.first} to {self.last}: 'last' must not be before 'first'.")
+        steps_from(self.first, 10**9, "first")
+        steps_from(self.last, 10**9, "last")
         if not 0 <= self.memory < 1:
             raise BadRecipe(f"'memory' must be in [0, 1), got {self.memory}.")
 

@@ -77,6 +77,8 @@ class Lottery:
 
     def __post_init__(self) -> None:
         importance(self.importance)
+        steps_from(self.late_reset, 10**9, "late_reset")
+        steps_from(self.iteration, 10**9, "iteration")
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
                 raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid choices: {', '.join(valid)}.")

@@ -37,10 +37,10 @@ class _SoftTopK(torch.autograd.Function):
 
 
 def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: float) -> Float64[Tensor, " head"]:
-    """Relaxed K-hot gates of perturbed scores (eqs. 14 to 19): at least 0, summing to K; at temperature 0 the top K.
+    """Relaxed K-hot gates of perturbed scores (eqs. 14 to 19): at least 0, summing to K; the top K as it gets cold.
 
     A single gate can exceed 1 while the temperature is high. K = 0 and K = H leave nothing to choose: all zeros, all
-    ones, and no gradient.
+    ones, and no gradient. The temperature must be positive.
     """
     heads = perturbed.shape[0]
     if not 0 <= keep <= heads:
