@@ -42,7 +42,7 @@ SENTENCES = (
 )
 LOADING = """
 Michel's method removes heads from the trained model, and trains nothing afterwards. By `gradual` they leave while the
-model trains. docs/choose-a-method.md says which of the twelve methods is the one for which training.
+model trains. docs/choose-a-method.md says which of the methods is the one for which training.
 
 Load the pruned model in three lines:
 
