@@ -1,16 +1,21 @@
 """Distillation: what is wrong is said before the teacher begins, and what another teacher wrote is not taken up."""
 
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from headcount.distil import Distillation, distil
+from headcount.distil import Distillation, best_by_bleu, distil
 from headcount.errors import BadData, BadRecipe
-from headcount.nmt import Search
+from headcount.nmt import Hypothesis, Search
+from headcount.recipe import Recipe
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translation import Translation
+from headcount.tasks.translator import load_translator
 
 STUDENT = "new:tiny-student,d_model=16,head_size=8,encoder_layers=1,encoder_heads=2,cross_heads=2,ffn_size=16"
 
@@ -56,6 +61,94 @@ def test_what_another_teacher_wrote_is_not_taken_up(
     with pytest.raises(BadRecipe, match=f"out.distilled' is of another distillation: {says}. Remove it"):
         distil(replace(plan, **changes), tmp_path / "out")
     assert before.is_dir() and not (tmp_path / "out").exists()
+
+
+def test_other_sentences_and_other_weights_of_the_same_names_are_not_taken_up(
+    plan: Distillation, tmp_path: Path
+) -> None:
+    source, target = (tmp_path / Path(each).name for each in plan.data["train"].split(","))
+    for copy, given in zip((source, target), plan.data["train"].split(","), strict=True):
+        shutil.copy(given, copy)
+    shutil.copytree(plan.teacher, tmp_path / "teacher")
+    mine = replace(plan, teacher=str(tmp_path / "teacher"), data={**plan.data, "train": f"{source},{target}"})
+    distil(mine, tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "kept")
+    translated = tmp_path / "out.distilled" / "train.target"
+    before, references = translated.read_text(encoding="utf-8"), target.read_text(encoding="utf-8")
+    target.write_text("".join(reversed(references.splitlines(keepends=True))), encoding="utf-8")
+    with pytest.raises(BadRecipe, match="of another distillation: the references changed since"):
+        distil(mine, tmp_path / "out")
+    target.write_text(references, encoding="utf-8")
+    model, _ = load_translator(str(tmp_path / "teacher"))
+    with torch.no_grad():
+        model.output.bias += 1
+    model.save_pretrained(tmp_path / "teacher")
+    with pytest.raises(BadRecipe, match="the teacher's weights changed since"):
+        distil(mine, tmp_path / "out")
+    assert translated.read_text(encoding="utf-8") == before
+
+
+def test_a_killed_teacher_goes_on_with_its_next_line(
+    plan: Distillation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, straight = written(plan, tmp_path / "straight")
+    lines = straight.splitlines(keepends=True)
+    asked: list[str] = []
+    choose = best_by_bleu
+
+    def counted(hypotheses: Any, tokenizer: Any, reference: str) -> str:
+        asked.append(reference)
+        return choose(hypotheses, tokenizer, reference)
+
+    monkeypatch.setattr("headcount.distil.best_by_bleu", counted)
+    # A kill leaves whole lines and the beginning of one.
+    _, again = written(plan, tmp_path / "out")
+    directory = tmp_path / "out.distilled"
+    (tmp_path / "out").rename(tmp_path / "kept")
+    (directory / "train.target").unlink()
+    (directory / "train.target.part").write_text("".join(lines[:10]) + "half a l", encoding="utf-8")
+    asked.clear()
+    distil(plan, tmp_path / "out")
+    assert (directory / "train.target").read_text(encoding="utf-8") == again == straight
+    assert len(asked) == len(lines) - 10
+
+
+def test_of_n_translations_the_one_nearest_to_the_reference_is_taken(plan: Distillation) -> None:
+    _, tokenizer = load_translator(plan.teacher)
+    likely, near, same = (
+        Hypothesis(score, tokenizer.encode_lines([text])[0][:-1])
+        for score, text in ((-0.1, "eins"), (-0.2, "zwei drei vier fünf"), (-0.3, "zwei drei vier sechs"))
+    )
+    take = partial(best_by_bleu, tokenizer=tokenizer)
+    assert take([[likely, near, same]], reference="zwei drei vier sechs") == "zwei drei vier sechs"
+    assert take([[likely, near]], reference="zwei drei vier sechs") == "zwei drei vier fünf"
+    assert take([[near, near, likely]], reference="neun") == "zwei drei vier fünf"  # of equals the likelier
+    assert take([], reference="neun") == ""
+
+
+def test_tables_are_read_by_the_columns_that_were_named(plan: Distillation, tmp_path: Path) -> None:
+    """The target stands first; without pairs held out, besides."""
+    files = {}
+    for name in ("train", "validation"):
+        source, target = (Path(each).read_text(encoding="utf-8").splitlines() for each in plan.data[name].split(","))
+        files[name] = tmp_path / f"{name}.tsv"
+        rows = [f"{b}\t{a}" for a, b in zip(source, target, strict=True)]
+        files[name].write_text("\n".join(["trg\tsrc", *rows]) + "\n", encoding="utf-8")
+    given = {name: str(file) for name, file in files.items()}
+    data = {"beam": 1, "development": 0, "columns": ("src", "trg"), **given}
+    record = distil(replace(plan, data=data), tmp_path / "out")
+    task = Recipe(**{**record.recipe, "training": plan.training}).make_task()
+    _, development, validation, _ = task.load()
+    assert len(development) == 0
+    assert (
+        validation.sources[0] == Path(plan.data["validation"].split(",")[0]).read_text(encoding="utf-8").split("\n")[0]
+    )
+
+
+def test_a_vocabulary_that_is_not_there_is_told_before_the_teacher_begins(plan: Distillation, tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match="Cannot load a tokenizer from 'nofile'"):
+        distil(replace(plan, data={**plan.data, "vocabulary": "nofile"}), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_that_no_distillation_made_is_left_alone(plan: Distillation, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sequence-level distillation (Kim and Rush 2016): a student learns from what a teacher makes of the source side."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,13 +11,14 @@ from typing import Any
 from sacrebleu.metrics import BLEU
 
 from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.fingerprint import digest
 from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, TranslatorTokenizer
 from headcount.recipe import Recipe, differences
 from headcount.records import Record
 from headcount.run import run_recipe
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
-from headcount.tasks.translation import Translation
+from headcount.tasks.translation import Translation, given_vocabulary
 from headcount.tasks.translator import load_tokenizer, load_translator, new_config
 from headcount.writing import require_empty, write_atomically
 
@@ -65,20 +67,26 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
         new_config(plan.student)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})
     model, tokenizer = load_translator(plan.teacher)
+    if isinstance(task.vocabulary, str) and plan.student.startswith("new:"):
+        given_vocabulary(task.vocabulary)  # likewise
     train, development, _, _ = task.load()
     directory = output.with_name(output.name + ".distilled")
-    _require_ours(directory, plan)
+    start = {"the teacher's weights": digest(model), "the sources": _digest(train.sources)}
+    if plan.search.best > 1:
+        start["the references"] = _digest(train.targets)
+    _require_ours(directory, plan, start)
     teacher = LineTranslator(model, tokenizer, plan.search)
     say(f"the teacher translates {len(train)} lines …")
     files = {
         "train": _translated(teacher, train, directory, say),
         "development": _written(development, directory, "development"),
     }
-    data = {name: value for name, value in plan.data.items() if name not in ("train_limit", "columns")}
+    data = {name: value for name, value in plan.data.items() if name != "train_limit"}
     if isinstance(plan.data.get("development"), str):
         files.pop("development")
     elif not len(development):
-        files["development"] = "0"
+        files.pop("development")
+        data["development"] = 0
     student = plan.student
     if student.startswith("new:"):
         data.setdefault("vocabulary", plan.teacher)
@@ -91,14 +99,19 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     return run_recipe(recipe, output, say)
 
 
-def _require_ours(directory: Path, plan: Distillation) -> None:
+def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str]) -> None:
     """Make the directory, or make sure that what is there is of the same teacher, search and data.
+
+    Args:
+        directory: Where the teacher writes.
+        plan: What defines the distillation.
+        start: Digests of what its names stand for.
 
     Raises:
         BadRecipe: It is not.
     """
     data = {name: value for name, value in plan.data.items() if name not in ("validation", "vocabulary")}
-    made_by = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed}
+    made_by = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed, "start": start}
     file = directory / MADE_BY
     directory.mkdir(parents=True, exist_ok=True)
     if not any(directory.iterdir()):
@@ -107,7 +120,11 @@ def _require_ours(directory: Path, plan: Distillation) -> None:
         raise BadRecipe(
             f"'{directory}' is there already, and not of a distillation. Remove it, or name another output."
         )
-    if changed := differences(json.loads(file.read_text(encoding="utf-8")), made_by):
+    found = json.loads(file.read_text(encoding="utf-8"))
+    before = found.pop("start", {})
+    changed = differences(found, {name: value for name, value in made_by.items() if name != "start"})
+    # What is told by names is not told again by digests.
+    if changed := changed or [f"{name} changed since" for name in start if before.get(name) != start[name]]:
         raise BadRecipe(
             f"'{directory}' is of another distillation: {'; '.join(changed)}. Remove it, or name another output."
         )
@@ -196,6 +213,10 @@ def _written(pairs: Pairs, directory: Path, name: str) -> str:
     _write(source, pairs.sources)
     _write(target, pairs.targets)
     return f"{source},{target}"
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _write(file: Path, lines: list[str]) -> None:

@@ -88,6 +88,11 @@ def run_recipe(
         context={"task": recipe.task, **recipe.data},
     )
     say(prepared.summary)
+    if (warmup := recipe.training.warmup) >= bench.steps > 1 and isinstance(warmup, int):
+        say(
+            f"The learning rate rises for {warmup} steps and the training has {bench.steps}: it never reaches its "
+            "peak. Train for longer, or warm up for less (--warmup)."
+        )
     if recipe.method == AUTO:
         name, bench.notes["chosen"] = choose(bench.steps)
         recipe = replace(recipe, method=name)

@@ -29,7 +29,7 @@ class TrainingSettings:
         warmup: Share of the steps in which the learning rate rises (a float), or their number (an int).
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
-        gradient_accumulation: Batches per optimiser step.
+        gradient_accumulation: Batches per optimiser step; each counts alike, however many tokens it has.
         group_by_length: Batch examples of like length together: less padding.
         precision: `float32`, or `bfloat16` or `float16` mixed precision.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on. 0: none.

@@ -11,6 +11,8 @@ from headcount.errors import BadRecipe
 from headcount.printing import say
 from headcount.typed import require_least
 
+MOST_THREADS = 1024
+"""More are a slip of the finger, and some systems cannot start them."""
 Model = Annotated[str, typer.Argument(help="A model directory, or a name on the Hub.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: torch's own choice.")]
@@ -188,6 +190,8 @@ def set_up(threads: int | None, fast: bool | None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if threads is not None:
         require_least(1, threads=threads)
+        if threads > MOST_THREADS:
+            raise BadRecipe(f"Got threads {threads}. Give {MOST_THREADS} or fewer; more than the cores do not help.")
         torch.set_num_threads(threads)
     if fast is not None:
         mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")

@@ -120,8 +120,11 @@ def translate(
     def lines() -> Iterator[str]:
         nonlocal broken
         for raw in sys.stdin.buffer:
-            line = raw.decode("utf-8", errors="replace")
-            broken += "�" in line and b"\xef\xbf\xbd" not in raw
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                line = raw.decode("utf-8", errors="replace")
+                broken += 1
             yield line.rstrip("\r\n")
 
     for translation in translator.translate(lines()):
@@ -149,8 +152,11 @@ def distill(
     epochs: of.Epochs = None,
     steps: of.Steps = None,
     batch_tokens: of.BatchTokens = None,
+    max_length: of.MaxLength = None,
+    gradient_accumulation: of.Accumulation = None,
     lr: of.Rate = None,
     warmup: of.Warmup = None,
+    precision: of.Precision = None,
     checkpoint_every: of.Every = None,
     training: of.Training = None,
     seed: of.Seed = 0,
@@ -173,12 +179,14 @@ def distill(
                 columns=of.pair(text),
                 languages=of.pair(languages),
                 vocabulary=of.number_or_name(vocabulary),
+                max_length=max_length,
                 train_limit=train_limit,
             ),
             search=Search(max(5, best) if beam is None else beam, best=best),
             training=of.training_of(
                 "translation", warmup, training,
-                epochs=epochs, steps=steps, batch_tokens=batch_tokens, lr=lr, checkpoint_every=checkpoint_every,
+                epochs=epochs, steps=steps, batch_tokens=batch_tokens, gradient_accumulation=gradient_accumulation,
+                lr=lr, precision=precision, checkpoint_every=checkpoint_every,
             ),
             seed=seed,
         ),

@@ -84,6 +84,8 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a share, from 0 to below 1.")
+        if not self.layer_norm_eps > 0:
+            raise BadRecipe(f"Got layer_norm_eps {self.layer_norm_eps}. Give more than 0.")
         if self.d_model % 2:
             raise BadRecipe(f"Got d_model {self.d_model}. Give an even number: half of a position is sines.")
         if self.head_size is None:

@@ -116,6 +116,7 @@ def to_int8(model: Translator) -> Translator:
 
     Embeddings, layer normalisation, softmax and residuals stay as they are.
     """
+    model.float()  # the kernels read float32, whatever the weights were stored in
     model.output = Int8Output(model.output, model.output_weight())
     _rounded(model.encoder, many=True)
     _rounded(model.decoder, many=False)

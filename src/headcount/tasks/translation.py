@@ -203,14 +203,23 @@ class Translation:
 
     def _new_tokenizer(self, train: Pairs, directory: Path | None) -> Any:
         if isinstance(self.vocabulary, str):
-            given = Path(self.vocabulary)
-            return read_vocabulary(given) if given.is_file() else load_tokenizer(self.vocabulary)
+            return given_vocabulary(self.vocabulary)
         if directory is None:
             raise BadRecipe("A new model needs a directory to keep its vocabulary in, or a vocabulary that is there.")
         file = directory / "vocabulary.model"
         if file.is_file():
             return read_vocabulary(file)
         return learn_vocabulary([*train.sources, *train.targets], self.vocabulary, file, self.coverage)
+
+
+def given_vocabulary(name: str) -> Any:
+    """The tokenizer of a SentencePiece file, or of a model.
+
+    Raises:
+        BadData: The file is no vocabulary.
+        BadRecipe: There is nothing of that name.
+    """
+    return read_vocabulary(Path(name)) if Path(name).is_file() else load_tokenizer(name)
 
 
 @torch.inference_mode()

@@ -12,6 +12,11 @@ from headcount.nmt import PRESETS, Translator, TranslatorConfig
 
 NEW = "new:"
 """A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
+OF_THE_VOCABULARY = (
+    "vocab_size", "is_encoder_decoder", "tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id",
+    "decoder_start_token_id",
+)  # fmt: skip
+"""Fields of a configuration that are not a shape's to change."""
 
 
 def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
@@ -36,7 +41,7 @@ def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
             f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128."
         )
     fields: dict[str, Any] = dict(PRESETS[name])
-    valid = [each for each in TranslatorConfig.__annotations__ if each not in ("vocab_size", "is_encoder_decoder")]
+    valid = [each for each in TranslatorConfig.__annotations__ if each not in OF_THE_VOCABULARY]
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
