@@ -18,6 +18,7 @@ from typing import Any
 
 from headcount.records import Record, read_records
 from headcount.report import write_report
+from headcount.report.static import choice_name
 from headcount.reproduction import Experiment, experiment_names, read_experiment
 from headcount.reproduction.carry_out import Plan
 from headcount.reproduction.experiment import PAPERS
@@ -92,10 +93,10 @@ def take(runs: Path, name: str) -> None:
     (ROOT / RESULTS / f"{source}.jsonl").write_text(lines, encoding="utf-8")
     for old in (ROOT / RESULTS / "figures").glob(f"{source}.*"):
         old.unlink()
-    wanted = {FIGURES[each.shows] for each in map(read_experiment, experiment_names()) if each.source.name == source}
+    shown = [each for each in map(read_experiment, experiment_names()) if each.source.name == source]
     with tempfile.TemporaryDirectory() as directory:
         write_report(records, Path(directory) / "report.html", figures=Path(directory) / "figures")
-        for key in sorted({key for keys in wanted for key in keys}):
+        for key in sorted({key for each in shown for key in figure_names(each)}):
             for number, file in enumerate(sorted(Path(directory).rglob(f"{key}.svg"))):
                 kept = ROOT / RESULTS / "figures" / f"{source}.{key}{f'.{number + 1}' if number else ''}.svg"
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -164,10 +165,16 @@ def figures(experiment: Experiment) -> list[Path]:
     folder = ROOT / RESULTS / "figures"
     return [
         file
-        for key in FIGURES[experiment.shows]
+        for key in figure_names(experiment)
         for file in sorted(folder.glob(f"{experiment.source.name}.{key}*.svg"))
         if re.fullmatch(rf"{re.escape(key)}(\.\d+)?", file.name.removeprefix(f"{experiment.source.name}.")[:-4])
     ]
+
+
+def figure_names(experiment: Experiment) -> list[str]:
+    """What the report's figures are called that show the same as the experiment; of those with choices, the chosen."""
+    names = FIGURES[experiment.shows]
+    return [f"{name}.{choice_name(each)}" for each in experiment.choices for name in names] or list(names)
 
 
 def spent(records: Sequence[Record]) -> str:

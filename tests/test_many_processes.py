@@ -50,7 +50,8 @@ def without_dropout(tiny_bert_dir: Path, tmp_path_factory: pytest.TempPathFactor
 def carry_out(processes: int, recipe: Path, output: Path, launcher: list[str]) -> dict[str, Any]:
     ended = subprocess.run(
         [*launcher, "-m", "headcount", "run", str(recipe), "-o", str(output), "--json", "--threads", "1"],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     shown: dict[str, Any] = json.loads(ended.stdout)  # one of them prints
@@ -67,9 +68,11 @@ def test_two_processes_train_as_one_does(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # What `accelerate launch` starts on GPUs; on CPUs it would want MPI.
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    for processes, launcher in {1: [sys.executable], 2: torchrun}.items():
+    # Two ways to start the same: with `--cpu` accelerate would start one process, with this variable it starts two.
+    accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", str(port)]
+    torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    many = [sys.executable, "-m", *(accelerate if method == "dsp-joint" else torchrun)]
+    for processes, launcher in {1: [sys.executable], 2: many}.items():
         recipe = tmp_path / f"{processes}.toml"
         text = RECIPE.format(model=without_dropout, method=method, batch=16 // processes, **data)
         if method == "lottery":
@@ -82,6 +85,7 @@ def test_two_processes_train_as_one_does(
     assert one["signature"] == two["signature"]
     looks = [[(look.get("kept"), look.get("temperature")) for look in each["dynamics"]] for each in (one, two)]
     assert looks[0] == looks[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "1.toml", "2", "2.toml"]
     weights = [load(tmp_path / str(n)).state_dict() for n in (1, 2)]
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,36 @@ def test_a_chain_of_models_is_one_group_and_begins_with_the_unpruned_one() -> No
     smallest = {series.name: series.runs[0].shrinkage for series in sst2.series}
     # Michel's 6 heads were cut from a model of 12; what counts is the unpruned one.
     assert smallest["michel"] == pytest.approx(smallest["dsp-joint"])
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_runs_of_two_sweeps_may_have_one_name(order: tuple[int, ...]) -> None:
+    """What a run began with is told by its size; where that does not tell either, nothing is guessed."""
+    small, large = record(keep=None, name="unpruned-s0"), record(keep=None, name="unpruned-s0")
+    sizes = {each: {"parameters": each, "bytes": 4 * each} for each in (500, 900, 700)}
+    large = replace(
+        large, recipe={**large.recipe, "model": "encoders/large"}, size={"before": sizes[900], "after": sizes[900]}
+    )
+    small = replace(small, size={"before": sizes[500], "after": sizes[500]})
+    cut = record(method="michel", keep=6)
+    cut = replace(
+        cut, recipe={**cut.recipe, "model": "out/runs/unpruned-s0"}, size={"before": sizes[900], "after": sizes[700]}
+    )
+    three = [small, large, cut]
+    groups = group([three[i] for i in order])
+    assert sorted(len(each.runs) for each in groups) == [1, 2]
+    of_two = next(each for each in groups if len(each.runs) == 2)
+    assert {run.origin.recipe["model"] for run in of_two.runs} == {"encoders/large"}
+    same = replace(small, size=large.size)
+    unknown = group([[same, large, cut][i] for i in order])
+    assert [len(each.runs) for each in unknown] == [1, 1, 1]
+
+
+def test_a_run_that_lies_in_two_places_counts_once() -> None:
+    first, second = record(method="ste", seed=0), record(method="ste", seed=1)
+    closer = replace(first, recipe={**first.recipe, "training": {**first.recipe["training"], "look_every": 5}})
+    series = one([first, second, first, closer]).series
+    assert [[run.index for run in each.runs] for each in series] == [[0, 1]]
 
 
 def test_only_seeds_are_averaged() -> None:

@@ -172,6 +172,13 @@ def test_figures_as_files(tmp_path: Path) -> None:
     records = made_up(methods=["voita", "dsp-joint $x^2$"], budgets=[6, 12])
     write_report(records, tmp_path / "report.html", figures=tmp_path / "figures")
     found = {path.name for path in (tmp_path / "figures").iterdir()}
+    # Of figures with choices also each of them.
+    chosen = {name for name in found if re.search(r"[.](6-heads|12-heads|voita|dsp-joint-x-2)[.](png|svg)$", name)}
+    assert {"dynamics-kept.6-heads.svg", "dynamics-kept.12-heads.svg"} <= chosen
+    for kept in (6, 12):
+        title = f"Heads of the moment that stay for good: {kept} heads".encode()
+        assert title in (tmp_path / "figures" / f"dynamics-kept.{kept}-heads.svg").read_bytes()
+    found -= chosen
     assert found == {
         *(f"{key}.{kind}" for key in (*ALL, "heads") for kind in ("png", "svg", "csv")),
         *(f"table-{key}.csv" for key in TABLES),

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -254,6 +255,17 @@ def test_no_run_waits_for_anothers_training_while_there_is_other_work(grid_file:
     waiting.sort(key=lambda run: (run.recipe.method != "random", run.recipe.seed))
     assert _next(waiting, [at_work]).name == "random-k2-s1"
     assert _next(waiting[:1], [at_work]).name == "random-k2-s0"
+
+
+@pytest.mark.slow
+def test_an_address_that_answers_and_is_not_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "JOINED_WITHIN", 8.0)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(BadRecipe, match=f"What answers at '{address}' is not Ray.* within 8 s"):
+            Cluster(address)
 
 
 def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path) -> None:

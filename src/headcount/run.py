@@ -219,10 +219,11 @@ def _checkpoints(recipe: Recipe, output: Path) -> Path:
                 f"{directory} holds checkpoints of another recipe: {'; '.join(differences(found, wanted))}. "
                 "Run that recipe to go on with it, or remove the directory."
             )
-        if found != wanted:  # a vocabulary, say, that the other recipe wanted
+        if found != wanted and is_first_process():  # a vocabulary, say, that the other recipe wanted
             shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(wanted, indent=1))
+    if is_first_process():  # of several that train together, one writes
+        write_atomically(file, json.dumps(wanted, indent=1))
     return directory
 
 
@@ -245,12 +246,13 @@ def _require_same_start(checkpoints: Path, prepared: Prepared) -> None:
                 f"{checkpoints} holds checkpoints of another start: {' and '.join(changed)} changed since. Put back "
                 "what was there to go on with it, or remove the directory."
             )
-    write_atomically(file, json.dumps(wanted, indent=1))
+    if is_first_process():
+        write_atomically(file, json.dumps(wanted, indent=1))
 
 
 def _clear(checkpoints: Path) -> None:
     """Remove the directory of a run that was refused before anything was trained."""
-    if not _anything_in(checkpoints):
+    if is_first_process() and not _anything_in(checkpoints):
         shutil.rmtree(checkpoints)
 
 

@@ -13,7 +13,7 @@ from headcount.records import Record
 DATA = ("train", "validation", "train_limit", "validation_limit", "languages")
 """What makes two runs' data the same data; how it is read tells series apart, not groups."""
 
-LOGGING = ("checkpoint_every", "looks")
+LOGGING = ("checkpoint_every", "looks", "look_every")
 """Training settings that have no say in the numbers."""
 
 UNSCALED = ("bleu", "chrf", "ter")
@@ -180,10 +180,17 @@ def mean(values: Iterable[float]) -> float:
 
 
 def group(records: Sequence[Record]) -> list[Group]:
-    """The records in groups of one task's data and one model each, in the order in which they come."""
+    """The records in groups of one task's data and one model each, in the order in which they come.
+
+    A run that lies in two places counts once.
+    """
     origins = _origins(records)
     parts: dict[str, list[Run]] = {}
+    met: set[str] = set()
     for index, record in enumerate(records):
+        if (what := _what_it_is(record)) in met:
+            continue
+        met.add(what)
         run = Run(index, record, origins[index])
         key = f"{_data_key(record)} {run.origin.recipe.get('model')}"
         parts.setdefault(key, []).append(run)
@@ -260,16 +267,39 @@ def _coloured(groups: list[Group]) -> list[Group]:
     ]
 
 
+def _what_it_is(record: Record) -> str:
+    """The same of two records of one run, which may lie in two places, or have been followed more closely in one."""
+    training = {name: value for name, value in _table(record.recipe.get("training")).items() if name not in LOGGING}
+    recipe = {**record.recipe, "training": training}
+    return json.dumps([recipe, record.subset, record.metrics, record.error], sort_keys=True, default=str)
+
+
 def _origins(records: Sequence[Record]) -> list[Record]:
-    """For each record, the one its chain of models begins with: a run's model may be another's on the same data."""
-    named = {(_data_key(record), record.name): record for record in records if record.name and record.error is None}
+    """For each record, the one its chain of models begins with: a run's model may be another's on the same data.
+
+    Runs of two sweeps may have one name. What a run began with has the size that the other ended with; where that
+    leaves several that began with other models, the run stands for itself.
+    """
+    named: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.name and record.error is None:
+            named[_data_key(record), record.name].append(record)
+
+    def before(record: Record) -> Record:
+        model = PurePosixPath(str(record.recipe.get("model")).replace("\\", "/")).name
+        size = _of(record.size, "before", "parameters")
+        fit = [
+            each
+            for each in named.get((_data_key(record), model), [])
+            if size is None or _of(each.size, "after", "parameters") in (None, size)
+        ]
+        return fit[0] if len({str(each.recipe.get("model")) for each in fit}) == 1 else record
 
     def origin(record: Record) -> Record:
         seen: list[Record] = []
         while not any(record is each for each in seen):
             seen.append(record)
-            model = PurePosixPath(str(record.recipe.get("model")).replace("\\", "/")).name
-            record = named.get((_data_key(record), model), record)
+            record = before(record)
         return record
 
     return [origin(record) for record in records]

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,16 +42,28 @@ INK = "#444444"
 
 
 def write_figure(figure: Figure, records: Sequence[Record], path: Path) -> None:
-    """Write a figure as `path` with the endings .png, .svg and .csv; of one with choices, the first is drawn.
+    """Write a figure as `path` with the endings .png, .svg and .csv.
+
+    Of one with choices the first is drawn; and each as `path.CHOICE`, with hyphens for spaces, where there are more.
 
     Raises:
         PruningError: matplotlib is not installed, or the disk is full.
     """
     _write_csv(path, ("choice", "line", figure.x, figure.y, "low", "high", "signature"), _rows(figure, records))
+    first = figure.choices[0] if figure.choices else ""
+    drawn = [(path, first)]
+    if len(figure.choices) > 1:
+        drawn += [(path.with_name(f"{path.name}.{choice_name(choice)}"), choice) for choice in figure.choices]
     with _style():
-        canvas = _canvas((6.4, 4.0))
-        _draw(canvas.subplots(), figure)
-        _save(canvas, path)
+        for place, choice in drawn:
+            canvas = _canvas((6.4, 4.0))
+            _draw(canvas.subplots(), figure, choice)
+            _save(canvas, place)
+
+
+def choice_name(choice: str) -> str:
+    """A choice as part of a file's name."""
+    return re.sub(r"[^0-9A-Za-z.]+", "-", choice).strip("-")
 
 
 def write_table(table: Table, records: Sequence[Record], path: Path) -> None:
@@ -115,9 +128,9 @@ def _drawn_map(found: Surviving) -> "Canvas":
     return canvas
 
 
-def _draw(axes: "Axes", figure: Figure) -> None:
+def _draw(axes: "Axes", figure: Figure, choice: str) -> None:
     named: set[str] = set()
-    lines = [line for line in figure.lines if not figure.choices or line.choice in ("", figure.choices[0])]
+    lines = [line for line in figure.lines if line.choice in ("", choice)]
     shades = sorted({line.name for line in lines if line.style == "shade"}, key=lambda name: int(name.split()[0]))
     for line in lines:
         xs, ys = [each.x for each in line.points], [each.y for each in line.points]
@@ -139,7 +152,7 @@ def _draw(axes: "Axes", figure: Figure) -> None:
             _make_logarithmic(axes, name, axis)
     axes.set_xlabel(_safe(figure.x))
     axes.set_ylabel(_safe(figure.y))
-    axes.set_title(_safe(f"{figure.title}: {figure.choices[0]}" if figure.choices else figure.title))
+    axes.set_title(_safe(f"{figure.title}: {choice}" if choice else figure.title))
     handles, labels = axes.get_legend_handles_labels()
     if handles and len(handles) <= 24:
         axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.02))

@@ -67,6 +67,11 @@ class Experiment:
         return str(self.document.data.get("seen", ""))
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """Which of a figure's choices show the same; empty: the first."""
+        return tuple(self.document.data.get("choices", ()))
+
+    @property
     def published(self) -> list[dict[str, Any]]:
         """The published numbers, a row of the paper's each."""
         table = self.document.data["published"]

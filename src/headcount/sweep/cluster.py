@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from headcount.sweep.work import Work
 
 ANSWER_WITHIN = 5.0
 """Seconds in which an address has to answer."""
+JOINED_WITHIN = 60.0
+"""Seconds in which what answers has to take this process in."""
 
 
 class Cluster:
@@ -50,6 +54,7 @@ class Cluster:
         except ImportError as error:
             raise BadRecipe("Ray is not installed: pip install 'headcount[ray]'.") from error
         require_answer(address)
+        require_ray(address)
         self._ray: Any = ray
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
@@ -107,6 +112,25 @@ def _carry_out(work: Work, directory: Path) -> tuple[bool, str | None]:
             return False, work.carry_out()
     except DiskFull as error:
         return True, str(error)
+
+
+def require_ray(address: str) -> None:
+    """Make sure that what answers is Ray; one that is silent would keep Ray waiting for minutes, in this process too.
+
+    Raises:
+        BadRecipe: It does not speak within `JOINED_WITHIN` seconds.
+    """
+    if address in ("auto", "local"):
+        return
+    join = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    try:
+        # What else is wrong is told by the attempt that counts.
+        subprocess.run([sys.executable, "-c", join, address], capture_output=True, timeout=JOINED_WITHIN, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BadRecipe(
+            f"What answers at '{address}' is not Ray, or not a cluster that takes part within {JOINED_WITHIN:g} s. "
+            "Start it: ray start --head."
+        ) from error
 
 
 def require_answer(address: str) -> None:
