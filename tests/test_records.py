@@ -98,6 +98,17 @@ def test_a_portable_error_names_files_and_not_where_they_lie() -> None:
         (json.dumps(record().to_json())[:100], "line 1: not whole JSON .* the record was cut off or changed"),
         (json.dumps({**record().to_json(), "format_version": FORMAT_VERSION + 1}), "Update headcount"),
         ('{"signature": "x", "format_version": 2}', "lacks recipe, subset, heads, metrics"),
+        *(
+            (json.dumps({**record().to_json(), name: value}), f"{name} of the record cannot be read")
+            for name, value in {
+                "recipe": {"data": []},
+                "sites": [{"name": "x"}],
+                "size": "big",
+                "subset": {"a": 3},
+                "costs": {"training": 5},
+                "metrics": {"accuracy": "good"},
+            }.items()
+        ),
         ("[1]", "not a record of headcount"),
         ('{"signature": 1}', "not a record of headcount"),
     ],

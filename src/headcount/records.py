@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, get_type_hints
 
 from headcount.errors import CorruptRecord
+from headcount.typed import fits
 from headcount.writing import write_atomically
 
 FORMAT_VERSION = 2
@@ -60,7 +61,7 @@ class Record:
     heads: str
     metrics: dict[str, float]
     size: dict[str, Any] = field(default_factory=dict)
-    costs: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -220,11 +221,19 @@ def _parse(line: str, place: str) -> Record:
         raise CorruptRecord(
             f"{place}: record of format version {found}; this headcount reads up to {FORMAT_VERSION}. Update headcount."
         )
-    required = {"signature": str, "recipe": dict, "subset": dict, "heads": str, "metrics": dict}
-    if wrong := [name for name, kind in required.items() if not isinstance(data.get(name), kind)]:
-        raise CorruptRecord(f"{place}: the record lacks {', '.join(wrong)}. Run its recipe again.")
-    known = {each.name for each in fields(Record)}
-    return Record(**{name: value for name, value in data.items() if name in known})
+    required = ("signature", "recipe", "subset", "heads", "metrics")
+    if lacking := [name for name in required if name not in data]:
+        raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Run its recipe again.")
+    kinds = get_type_hints(Record)
+    wrong = [each.name for each in fields(Record) if each.name in data and not fits(data[each.name], kinds[each.name])]
+    if not wrong:
+        tables = [data["recipe"].get(name, {}) for name in ("data", "options", "training")]
+        wrong = ["recipe"] if not all(isinstance(table, dict) for table in tables) else []
+        sites = [[site.get(name) for name in ("name", "kind", "layer", "heads")] for site in data.get("sites", [])]
+        wrong += [] if fits(sites, list[tuple[str, str, int, int]]) else ["sites"]
+    if wrong:
+        raise CorruptRecord(f"{place}: {' and '.join(wrong)} of the record cannot be read. Run its recipe again.")
+    return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
 
 
 def library_versions() -> dict[str, str]:

@@ -28,6 +28,8 @@ def fits(value: Any, kind: Any) -> bool:
         return len(kinds) == len(value) and all(map(fits, value, kinds))
     if origin is list:
         return isinstance(value, list | tuple) and all(fits(member, members[0]) for member in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(k, members[0]) and fits(v, members[1]) for k, v in value.items())
     if origin is not None:
         return isinstance(value, origin)
     if kind in (int, float):
