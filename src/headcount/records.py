@@ -61,7 +61,7 @@ class Record:
     heads: str
     metrics: dict[str, float]
     size: dict[str, Any] = field(default_factory=dict)
-    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    costs: dict[str, dict[str, float | int]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
