@@ -2,6 +2,7 @@
 
 import math
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,12 +195,13 @@ def some() -> Shortlist:
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
-    learned, file = some(), tmp_path / "new" / "lex.safetensors"
+    learned, file = replace(some(), pieces="0a" * 16), tmp_path / "new" / "lex.safetensors"
     learned.save(file)
     loaded = Shortlist.load(file)
     for name in ("likely", "shared"):
         before, after = getattr(learned, name), getattr(loaded, name)
         assert before.dtype == after.dtype and torch.equal(before, after)
+    assert loaded.pieces == "0a" * 16
     ids = torch.randint(0, 200, (32, 12), generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded.candidates(ids), learned.candidates(ids))
     first = file.read_bytes()

@@ -32,6 +32,8 @@ ODD = [
 ]
 OTHER = Shortlist(torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, dtype=torch.bool))
 """Of another vocabulary."""
+ALIKE = Shortlist(torch.zeros(SIZE, 1, dtype=torch.int64), torch.ones(SIZE, dtype=torch.bool), "ab" * 16)
+"""Of another that is as large."""
 EMPTY = ["", " ", "\t", "\u2028", "\u3000", "\u200b", "\ufeff"]
 
 
@@ -240,6 +242,7 @@ def test_empty_lines_count_as_read(model: Translator, tokenizer: TranslatorToken
         ({"long": "drop"}, "Got long 'drop'. Valid: split, truncate."),
         ({"batch_tokens": 0}, "Got batch_tokens 0. Give 1 or more."),
         ({"max_length": 1}, "Got max_length 1. Give 2 or more."),
+        ({"shortlist": ALIKE}, rf"for another vocabulary of {SIZE} pieces\. Give the one"),
         ({"shortlist": OTHER}, rf"for a vocabulary of 3 pieces, the model's has {SIZE}\. Give the one"),
     ],
 )

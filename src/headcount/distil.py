@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -166,10 +166,11 @@ def learn_shortlist(
             "(headcount train-nmt makes those)."
         )
     pairs, _ = read_pairs(train, languages, columns).without_empty()
-    return Shortlist.learn(
+    learned = Shortlist.learn(
         tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets), len(tokenizer),
         best=best, frequent=frequent, always=(tokenizer.eos_token_id, tokenizer.unk_token_id),
     )  # fmt: skip
+    return replace(learned, pieces=tokenizer.digest)
 
 
 def _translated(teacher: LineTranslator, pairs: Pairs, directory: Path, say: Callable[[str], None]) -> str:

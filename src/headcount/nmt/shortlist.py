@@ -43,10 +43,12 @@ class Shortlist:
         likely: The likeliest target pieces of each source piece, likeliest first; a row is filled up with the
             vocabulary's size, and is nothing else for a piece that was never seen.
         shared: Which pieces are candidates of every batch: the most frequent and those that always are.
+        pieces: The digest of the vocabulary; see `TranslatorTokenizer`. Empty: not known.
     """
 
     likely: Int64[Tensor, "vocab best"]
     shared: Bool[Tensor, " vocab"]
+    pieces: str = ""
 
     @classmethod
     def learn(
@@ -121,7 +123,8 @@ class Shortlist:
         aside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             with naming_a_full_disk(file):
-                aside.write_bytes(save({"likely": self.likely.int(), "shared": self.shared}))
+                pieces = torch.tensor([*bytes.fromhex(self.pieces)], dtype=torch.uint8)
+                aside.write_bytes(save({"likely": self.likely.int(), "shared": self.shared, "pieces": pieces}))
             aside.replace(file)
         finally:
             aside.unlink(missing_ok=True)
@@ -139,12 +142,14 @@ class Shortlist:
             why = error.strerror if isinstance(error, OSError) else error
             raise BadData(f"{file}: cannot be read as a shortlist ({why}). {_MAKE_ONE}") from error
         likely, shared = (found.get(name, torch.empty(0)) for name in ("likely", "shared"))
-        fits = (likely.dtype, shared.dtype, likely.dim()) == (torch.int32, torch.bool, 2)
+        pieces = found.get("pieces", torch.empty(0, dtype=torch.uint8))
+        kinds = (likely.dtype, shared.dtype, pieces.dtype, likely.dim())
+        fits = kinds == (torch.int32, torch.bool, torch.uint8, 2)
         if not fits or shared.shape != likely.shape[:1] or ((likely < 0) | (likely > len(likely))).any():
             held = [f"{name} ({value.dtype}, {list(value.shape)})" for name, value in sorted(found.items())]
             shown = ", ".join([*held[:3], *([f"{len(held) - 3} more"] if len(held) > 3 else [])])
             raise BadData(f"{file}: no shortlist, or a damaged one. It holds: {shown or 'nothing'}. {_MAKE_ONE}")
-        return cls(likely.long(), shared)
+        return cls(likely.long(), shared, bytes(pieces.flatten().tolist()).hex())
 
 
 Sentences = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " sentence"]]

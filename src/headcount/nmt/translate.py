@@ -52,6 +52,11 @@ class LineTranslator:
                 f"The shortlist is for a vocabulary of {len(self.shortlist.likely)} pieces, the model's has {pieces}. "
                 "Give the one that was learned for this model."
             )
+        if isinstance(self.shortlist, Shortlist) and self.shortlist.pieces not in ("", self.tokenizer.digest):
+            raise BadRecipe(
+                f"The shortlist is for another vocabulary of {pieces} pieces. Give the one that was learned for this "
+                "model."
+            )
         self.model.eval()
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The vocabulary of a translation model: pieces of words, learned by SentencePiece, shared by both languages."""
 
+import hashlib
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,12 @@ class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transf
         """The ids of each line, with the end's."""
         ids: list[list[int]] = self.sp_model.encode(list(lines), out_type=int, add_eos=True)
         return ids
+
+    @property
+    def digest(self) -> str:
+        """128 bits of SHA-256 over all pieces in their order: two vocabularies of one size are not the same."""
+        pieces = (self.sp_model.id_to_piece(i) for i in range(self.sp_model.get_piece_size()))
+        return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:32]
 
     def starts_word(self, piece: int) -> bool:
         """Whether a word begins with this piece."""
