@@ -78,7 +78,7 @@ def prune_arguments(model: Any, data: Path, out: Path, **changes: Any) -> list[s
     [
         ({"keep": 9}, "Cannot keep 9 of 8 heads. Give a number from 0 to 8"),
         ({"keep": "lots"}, "Cannot read the budget 'lots'"),
-        ({"method": "magic"}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-pipelined"),
+        ({"method": "magic"}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-joint-short"),
         ({"set": "speed"}, "Write name=value"),
         ({"sites": "cross"}, "This model has no cross heads. It has: encoder"),
         ({"train": "missing.tsv"}, "missing.tsv"),
