@@ -111,18 +111,18 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         BadRecipe: It is not.
     """
     data = {name: value for name, value in plan.data.items() if name not in ("validation", "vocabulary")}
-    made_by = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed, "start": start}
+    named = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed}
     file = directory / MADE_BY
     directory.mkdir(parents=True, exist_ok=True)
     if not any(directory.iterdir()):
-        write_atomically(file, json.dumps(made_by))
+        write_atomically(file, json.dumps({**named, "start": start}))
     if not file.is_file():
         raise BadRecipe(
             f"'{directory}' is there already, and not of a distillation. Remove it, or name another output."
         )
     found = json.loads(file.read_text(encoding="utf-8"))
     before = found.pop("start", {})
-    changed = differences(found, {name: value for name, value in made_by.items() if name != "start"})
+    changed = differences(found, named)
     # What is told by names is not told again by digests.
     if changed := changed or [f"{name} changed since" for name in start if before.get(name) != start[name]]:
         raise BadRecipe(

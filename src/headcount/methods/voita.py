@@ -24,7 +24,7 @@ class Voita:
     Attributes:
         lambda_: Weight of the expected number of open gates next to a loss that is a mean over examples (`lambda` in
             recipes): a number, or `auto`, which trains with several until the count is K.
-        tries: Trainings of that search, at most; of the last, the nearest is taken.
+        tries: Trainings of that search, at most; of all of them the nearest is taken.
         tolerance: What the search may leave to be adjusted: a share of the heads that compete.
         scores_lr: Peak learning rate of log alpha (Li et al.: 0.1 for BERT).
         scores_clip: Bound on the absolute value of each gradient.
