@@ -8,6 +8,7 @@ import pytest
 from headcount.methods import METHODS
 from headcount.recipe import Recipe
 from headcount.settings import TrainingSettings
+from headcount.training import Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "michel": {"heads_per_step": 3, "examples": 20},
@@ -22,6 +23,15 @@ QUICK = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-3, checkpoint_every=0, 
 def recipe(name: str, keep: float | None, model: Path, data: dict[str, str], **changes: Any) -> Recipe:
     settings = {"options": OPTIONS.get(name, {}), "training": QUICK, **changes}
     return Recipe(str(model), name, keep, {**data, "development": 16}, **settings)
+
+
+def workbench(of: Recipe, settings: TrainingSettings) -> Workbench:
+    """The recipe's model and training rows, ready to train, with no gates."""
+    task = of.make_task()
+    examples = task.load()
+    tokenizer = task.tokenizer_for(of.model)
+    model = task.model_for(of.model, examples).model
+    return Workbench(model, task.tokenize(tokenizer, examples.train, ("no", "yes")), task.collator(tokenizer), settings)
 
 
 DYNAMICS = {"step", "heads", "kept", "entropy", "signal", "gap_at_k", "dropped_gradients"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaModel, MPNetConfig, MPNetModel
+from transformers import LlamaConfig, LlamaModel
 
 from benches import ROWS, bench
 from families import FAMILIES
@@ -15,16 +15,14 @@ from headcount.anatomy import present
 from headcount.anatomy.probe import random_inputs
 from headcount.budget import Budget
 from headcount.checkpoint import load
-from headcount.errors import BadData, BadRecipe, UnsupportedModel
+from headcount.errors import BadData, BadRecipe
 from headcount.importance import Confidence
 from headcount.methods import METHODS, method
 from headcount.methods.choice import LONG, choose
-from headcount.methods.rewinding import rewind
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
-from headcount.settings import SCHEDULES, Stage, TrainingSettings
-from headcount.training import Workbench
-from recipes import OPTIONS, PRUNING, QUICK, recipe, require_dynamics, slow, some
+from headcount.settings import Stage, TrainingSettings
+from recipes import PRUNING, recipe, require_dynamics, slow, some, workbench
 
 
 @pytest.mark.parametrize("keep", [pytest.param(0, marks=slow), 3, pytest.param(8, marks=slow)])
@@ -57,20 +55,6 @@ def test_contract(name: str, keep: int, tiny_bert_dir: Path, data: dict[str, str
     assert (again.subset, again.metrics) == (record.subset, record.metrics)
     weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_attention_that_cannot_be_read_is_known_before_the_training(
-    tiny_tokenizer: Any, data: dict[str, str], tmp_path: Path
-) -> None:
-    settings = FAMILIES["mpnet"].settings | {"vocab_size": len(tiny_tokenizer)}
-    MPNetModel(MPNetConfig(**settings)).save_pretrained(tmp_path / "mpnet")
-    tiny_tokenizer.save_pretrained(tmp_path / "mpnet")
-    with pytest.raises(UnsupportedModel, match="cannot be read.*Score heads by another importance"):
-        run_recipe(recipe("lottery", 3, tmp_path / "mpnet", data), tmp_path / "out")
-    assert not list(tmp_path.glob("out*"))
-    options = OPTIONS["lottery"] | {"importance": "gradient"}
-    record = run_recipe(recipe("lottery", 3, tmp_path / "mpnet", data, options=options), tmp_path / "out")
-    assert sum(map(len, record.subset.values())) == 3
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +90,7 @@ def test_mixed_precision_ends_with_the_training(tiny_bert_dir: Path, data: dict[
     record = run_recipe(mixed, tmp_path / "mixed")
     assert evaluate(str(tmp_path / "mixed"), mixed.make_task()) == record.metrics
     assert "|precision:bfloat16|" in record.signature
-    bench = Workbench(load(tmp_path / "mixed"), _rows(mixed, tmp_path / "mixed"), *_collator(mixed), training)
+    bench = workbench(replace(mixed, model=str(tmp_path / "mixed")), training)
     inputs = random_inputs(bench.model)
     bench.train()
     with torch.no_grad():
@@ -135,16 +119,6 @@ def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: d
         run_recipe(recipe("michel", 4, tmp_path / "small", data), tmp_path / "none")
     with pytest.raises(BadRecipe, match="is there already and not empty"):
         run_recipe(recipe("michel", 1, tmp_path / "small", data), tmp_path / "small")
-
-
-def _rows(of: Recipe, directory: Path) -> Any:
-    task = of.make_task()
-    return task.tokenize(task.tokenizer_for(str(directory)), task.load().train, ("no", "yes"))
-
-
-def _collator(of: Recipe) -> list[Any]:
-    task = of.make_task()
-    return [task.collator(task.tokenizer_for(of.model))]
 
 
 def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
@@ -230,13 +204,6 @@ def test_methods_are_short() -> None:
     assert len(files) > len(METHODS) and all(len(file.read_text().splitlines()) < 150 for file in files)
 
 
-def test_a_development_set_too_small(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
-    few = replace(recipe("lottery", 3, tiny_bert_dir, data), data={**data, "development": 4})
-    with pytest.raises(BadData, match=r"has 4 examples, too few to score heads on; at least 16.*--development 64"):
-        run_recipe(few, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
 def test_annealing_longer_than_the_training(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     for name in ("dsp-joint", "dsp-pipelined"):
         long = recipe(name, 3, tiny_bert_dir, data, options={"cooldown": 25_000})
@@ -290,84 +257,15 @@ def test_fewer_heads_are_spread_evenly(tiny_bert_dir: Path, data: dict[str, str]
     assert list(record.subset.values()) == [[0, 1], [0]]
 
 
-@slow
-def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
-    ticket = run_recipe(recipe("lottery", 3, tiny_bert_dir, data), tmp_path / "ticket")
-    still = TrainingSettings(epochs=1.0, batch_size=8, lr=1e-20, checkpoint_every=0)
-    fresh = run_recipe(recipe("reinit", 3, tmp_path / "ticket", data, training=still), tmp_path / "fresh")
-    assert fresh.subset == ticket.subset and "selection" not in fresh.costs
-    from_whole = run_recipe(recipe("reinit", 3, tiny_bert_dir, data), tmp_path / "whole")
-    lottery = run_recipe(recipe("lottery", 3, tiny_bert_dir, data), tmp_path / "lottery")
-    assert from_whole.subset == lottery.subset and from_whole.costs["training"]["steps"] == 6
-    # What chose: the start, and the little trainings; the ticket itself is trained by the lottery alone.
-    assert (
-        from_whole.costs["selection"]["steps"] == lottery.costs["selection"]["steps"] + OPTIONS["reinit"]["late_reset"]
-    )
-    weights = [load(tmp_path / each).state_dict() for each in ("ticket", "fresh")]
-    drawn = [name for name, weight in weights[0].items() if weight.dim() == 2]
-    assert drawn and not any(torch.equal(weights[0][name], weights[1][name]) for name in drawn)
-    assert weights[1]["classifier.weight"].std() == pytest.approx(0.02, rel=0.5)  # as BERT starts
-
-
-@pytest.mark.parametrize("most", [pytest.param(None, marks=slow), 1])
-def test_the_lottery_goes_step_by_step(
-    most: int | None, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
-) -> None:
-    options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 2, "max_per_site": most}
-    record = run_recipe(recipe("lottery", 2, tiny_bert_dir, data, options=options), tmp_path / "out")
-    steps = [set(look["kept"]) for look in record.dynamics if look.get("stage") == "scoring"]
-    assert [len(kept) for kept in steps] == [6, 4, 2] and record.notes["iterations"] == 3
-    assert steps[2] < steps[1] < steps[0]
-    if most == 1:
-        assert [sum(index < 4 for index in kept) for kept in steps] == [3, 2, 1]
-    assert record.costs["training"]["steps"] == 6 and record.costs["selection"]["steps"] == 3
-
-
-def test_rewinding_restores_weights_and_moments(tiny_bert_dir: Path, data: dict[str, str]) -> None:
-    """After rewinding, the survivors' weights and Adam's moments are those of the late-resetting point."""
-    wanted = recipe("lottery", 3, tiny_bert_dir, data)
-    task = wanted.make_task()
-    examples = task.load()
-    model = task.model_for(str(tiny_bert_dir), examples).model
-    rows = task.tokenize(task.tokenizer_for(str(tiny_bert_dir)), examples.train, ("no", "yes"))
-    bench = Workbench(model, rows, *_collator(wanted), QUICK)
-    moments = bench.train(stage=Stage("late", steps=3, keeps_moments=True))
-    ticket = bench.model
-    site = present(ticket).head_map.sites[0].name
-    subset = present(ticket) - present(ticket).head_map.subset({site: [0, 2]})
-    adam = rewind(bench, ticket, subset, moments)
-    name = f"{site}.self.query.weight"
-    rows_left = [row for head in (1, 3) for row in range(8 * head, 8 * head + 8)]
-    assert torch.equal(bench.model.get_parameter(name), ticket.get_parameter(name)[rows_left])
-    for key in ("exp_avg", "exp_avg_sq"):
-        assert torch.equal(adam[name][key], moments[name][key][rows_left]) and adam[name][key].any()
-    assert adam[name]["step"] == 3 and len(present(ticket)) == 8
-
-
 def test_a_stretch_of_the_schedule(tiny_bert_dir: Path, data: dict[str, str]) -> None:
     """A stage that begins at a later step has the learning rates that the whole training has there."""
-    wanted = recipe("unpruned", None, tiny_bert_dir, data)
-    task = wanted.make_task()
-    examples = task.load()
-    rows = task.tokenize(task.tokenizer_for(str(tiny_bert_dir)), examples.train, ("no", "yes"))
     rates = []
     for first in (0, 2):
-        model = task.model_for(str(tiny_bert_dir), examples).model
         settings = TrainingSettings(epochs=1.0, batch_size=8, warmup=0.5, checkpoint_every=0, looks=6)
-        bench = Workbench(model, rows, *_collator(wanted), settings)
+        bench = workbench(recipe("unpruned", None, tiny_bert_dir, data), settings)
         bench.train(stage=Stage(first=first))
         rates.append([look["learning_rate"] for look in bench.dynamics])
     assert rates[1] == pytest.approx(rates[0][2:]) and len(rates[0]) == 6 and max(rates[0]) == pytest.approx(2e-5)
-
-
-@slow
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_schedule_can_be_rewound(
-    schedule: str, tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
-) -> None:
-    training = replace(QUICK, schedule=schedule, warmup=0.2)
-    record = run_recipe(recipe("lottery", 5, tiny_bert_dir, data, training=training), tmp_path / "out")
-    assert record.costs["training"]["steps"] == 6
 
 
 def test_no_method_named(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
