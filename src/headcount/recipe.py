@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import PurePath
 from typing import Any, get_type_hints
 
@@ -138,7 +139,8 @@ class Recipe:
             BadRecipe: A name is unknown, a value has the wrong type or is not allowed; with place and valid choices.
         """
         absent: dict[str, Any] = {"keep": None, "data": {}, "options": {}, "training": {}}
-        plain = _checked({**absent, **data}, _types(cls), (), place)
+        # mypy takes the instances' __hash__ for the class's.
+        plain = _checked({**absent, **data}, _types(cls), (), place)  # type: ignore[arg-type]
         for name in ("model", "method", "data"):
             if not plain.get(name):
                 raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
@@ -186,7 +188,8 @@ def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[An
     return kind is not None and fits(value, kind)
 
 
-def _types(kind: type) -> dict[str, Any]:
+@cache  # a grid asks for every run, and resolving annotations is slow
+def _types(kind: type) -> Mapping[str, Any]:
     hints = get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind)}
 
