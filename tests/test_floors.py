@@ -32,6 +32,7 @@ FLOORS = {
     "export": 4,
     "relaxations": 3,
     "importance": 3,
+    "loader": 3,
     "checkpoint": 3,
     "runtimes": 3,
     "fingerprint": 3,

@@ -1,9 +1,15 @@
 """Subsets obey the laws of sets and keep the original numbering."""
 
+import json
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headcount.errors import BadRecipe
 from headcount.heads import Head, HeadMap, Site, Subset
 
 MAP = HeadMap(
@@ -49,8 +55,39 @@ def test_set_algebra(first: set[int], second: set[int]) -> None:
     assert all(head in a for head in a) and not any(head in a for head in ~a)
 
 
+def _through_json(data: Any) -> Any:
+    return json.loads(json.dumps(data))
+
+
+@pytest.mark.parametrize("heads", [(1, 3), {1, 3}, np.array([3, 1]), torch.tensor([1, 3])])
+def test_heads_are_whole_numbers_of_any_library(heads: Any) -> None:
+    kept = MAP.subset({"enc.0": heads})
+    assert kept == MAP.subset({"enc.0": [1, 3]}) and json.dumps(kept.to_json())
+
+
+@pytest.mark.parametrize(
+    ("heads", "says"),
+    [
+        ([True, False, True, True], "Got a mask"),
+        (np.array([True, False, True, True]), "Got a mask"),
+        (torch.tensor([True, False, True, True]), "Got a mask"),
+        ([1.0], "are whole numbers"),
+        (["0"], "are whole numbers"),
+        (1, "are whole numbers"),
+        (None, "are whole numbers"),
+    ],
+)
+def test_what_is_no_list_of_heads_is_refused(heads: Any, says: str) -> None:
+    with pytest.raises(BadRecipe, match=says):
+        MAP.subset({"enc.0": heads})
+
+
+def test_kinds_are_known() -> None:
+    with pytest.raises(BadRecipe, match="Got kind 'encoderr'"):
+        MAP.all.counts("encoderr")
+
+
 @given(some_heads)
 def test_json_gives_the_same_subset(heads: set[int]) -> None:
     a = of(heads)
-    assert Subset.loads(a.dumps()) == a
-    assert MAP.subset(a.to_json()) == a
+    assert HeadMap.from_json(_through_json(MAP.to_json())).subset(_through_json(a.to_json())) == a

@@ -13,7 +13,7 @@ from headcount import remove_heads
 from headcount.anatomy import head_map, present
 from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
-from headcount.importance import IMPORTANCES, Importance, Magnitude, RandomImportance, importance
+from headcount.importance import IMPORTANCES, Importance, MagnitudeImportance, RandomImportance, importance
 from headcount.selfcheck import outputs
 
 Owned = Iterator[Tensor]
@@ -66,7 +66,7 @@ def test_magnitude_by_hand(family: str) -> None:
             slices = list(OWNED[family](model, layer, head))
             assert all(part.numel() == HEAD_SIZE * WIDTH for part in slices) and len(slices) == 4
             expected.append(math.sqrt(sum(float((part.detach().double() ** 2).sum()) for part in slices)))
-    scores = Magnitude().scores(model, [], head_map(model).all)
+    scores = MagnitudeImportance().scores(model, [], head_map(model).all)
     assert scores.tolist() == pytest.approx(expected, rel=1e-9)
     assert len(set(expected)) == len(expected)
     with torch.no_grad():

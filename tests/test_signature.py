@@ -26,7 +26,7 @@ OTHERS = {
     "judge_by": "macro_f1",
 }  # fmt: skip
 NO_SAY = {"checkpoint_every", "looks", "look_every"}
-"""Settings that decide no number, as long as no weights are chosen at looks."""
+"""Settings that decide no number; looks do where weights are chosen at them."""
 
 
 @pytest.mark.parametrize("name", [each.name for each in fields(TrainingSettings) if each.name not in NO_SAY])
@@ -37,6 +37,16 @@ def test_every_setting_that_decides_a_number_is_in_the_signature(name: str) -> N
 
     besides = {"keep_best": True} if name == "judge_by" else {}
     assert signature(**besides, **{name: OTHERS[name]}) != signature(**besides)
+
+
+@pytest.mark.parametrize("choice", [{"average": 5}, {"keep_best": True}, {"stop_after": 2}])
+@pytest.mark.parametrize("change", [{"looks": 3}, {"look_every": 10}])
+def test_looks_that_choose_weights_are_in_the_signature(choice: dict[str, Any], change: dict[str, Any]) -> None:
+    recipes = [
+        Recipe("m", "unpruned", None, {"train": "a", "validation": "b"}, training=TrainingSettings(**choice, **more))
+        for more in ({}, change)
+    ]
+    assert recipes[0].signature(8, 8, 9) != recipes[1].signature(8, 8, 9)
 
 
 @pytest.mark.parametrize(("name", "value"), [("validation_limit", 3), ("development", 4), ("max_length", 5)])

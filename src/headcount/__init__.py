@@ -1,11 +1,11 @@
 """headcount removes attention heads from Transformers: name a budget, pick a method, get back a smaller model.
 
-Importing it also teaches transformers to load pruned models: see `headcount.checkpoint`.
+Importing it also teaches transformers to load pruned models: see `headcount.loader`.
 """
 
 from importlib.metadata import version
 
-from headcount import checkpoint as _checkpoint  # registers the loader
+from headcount import loader as _loader  # teaches transformers
 from headcount.anatomy import head_map, present
 from headcount.budget import Budget
 from headcount.callback import PruningCallback
@@ -24,7 +24,7 @@ from headcount.export import Exported, export_model
 from headcount.gates import Gates, attach, detach
 from headcount.gating import masked
 from headcount.heads import Head, HeadMap, Site, Subset
-from headcount.importance import Confidence, GradientImportance, Magnitude, RandomImportance
+from headcount.importance import Confidence, GradientImportance, MagnitudeImportance, RandomImportance
 from headcount.matmul import fast_matmul
 from headcount.measure import compare
 from headcount.methods import METHODS
@@ -59,7 +59,7 @@ __all__ = [
     "Head",
     "HeadMap",
     "LogLinear",
-    "Magnitude",
+    "MagnitudeImportance",
     "Plan",
     "PruningCallback",
     "PruningError",
@@ -87,4 +87,4 @@ __all__ = [
     "run_recipe",
 ]
 
-del _checkpoint
+del _loader

@@ -132,12 +132,17 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
         unit: See `units_of`.
 
     Raises:
-        BadRecipe: There are fewer heads, or units do not add up to that number.
+        BadRecipe: There are fewer heads, units do not add up to that number, or a score is not finite.
     """
     if len(scores) != len(subset):
         raise ValueError(f"Got {len(scores)} scores for {len(subset)} heads.")
     if not 0 <= keep <= len(subset):
         raise BadRecipe(f"Cannot keep {keep} of {len(subset)} heads. Give a number from 0 to {len(subset)}.")
+    if strange := [head for head, score in zip(subset, scores, strict=True) if not math.isfinite(score)]:
+        raise BadRecipe(
+            f"The scores of {len(strange)} of {len(subset)} heads are not finite, that of {strange[0].site}:"
+            f"{strange[0].index} among them: heads cannot be ranked. If a training came before, it diverged: lower lr."
+        )
     score = dict(zip(subset.indices, scores, strict=True))
     units = units_of(subset, unit, scores)
     units.sort(key=lambda unit: (-math.fsum(score[index] for index in unit) / len(unit), unit))

@@ -30,6 +30,10 @@ class PruningCallback(GatesCallback):
         seed: Of the gates' scores and noise.
         cut: Whether to remove the heads at the end. False leaves that to you: `remove_heads(model, callback.subset)`.
 
+    With gradient accumulation the Trainer leaves it to the model to divide its loss by the number of batches, and a
+    classifier's does not: set `model.accepts_loss_kwargs = False` before making the Trainer. The scores' gradients are
+    else so many times as large, beside a penalty that is not (Voita's lambda) and a clip that is not.
+
     Raises:
         BadRecipe: The method is none that learns in one training.
     """
@@ -102,7 +106,7 @@ def _follow(optimizer: Any, before: Mapping[int, str], model: Any) -> None:
 
 def _learning(given: str | LearnsByGates) -> LearnsByGates:
     found: Any = method(given) if isinstance(given, str) else given
-    if getattr(found, "paradigm", None) != "joint" or not hasattr(found, "relaxation"):
+    if getattr(found, "paradigm", None) != "joint" or not isinstance(found, LearnsByGates):
         names = [name for name, kind in METHODS.items() if kind.paradigm == "joint" and hasattr(kind, "relaxation")]
         raise BadRecipe(
             f"Got {given!r}, which does not learn while a model trains. A callback takes: {', '.join(names)}. The "

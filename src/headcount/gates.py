@@ -76,6 +76,20 @@ class Gates(nn.Module):
     the model's `state_dict` with the moments of Adam and the counters. Noise depends on the seed and the number of the
     draw alone: equal on all ranks, and equal again after a resume. Under grouped-query attention heads that are
     removed together share a score and a gate.
+
+    Attributes:
+        relaxation: How gates are made from scores. It may be exchanged, as for another number of steps.
+        candidates: The heads that compete.
+        always: The heads that are not asked: they stay.
+        unit: What shares a gate; see `Budget`.
+        units: Flat indices of the heads that share each gate.
+        keep_heads: How many of the candidates are to stay.
+        keep: How many units those are.
+        scores: One for each unit; on the CPU, in float64. Shape: (unit,).
+        moments: Of their Adam. Shape: (2, unit).
+        steps: How often they have learned.
+        draws: How often gates were drawn; the noise of a draw depends on it.
+        dropped: Gradients that were dropped because they were not finite.
     """
 
     def __init__(
@@ -103,7 +117,10 @@ class Gates(nn.Module):
         self.moments = torch.zeros(2, len(self.units), dtype=torch.float64)
         self.steps = self.draws = self.dropped = 0
         self._leaves: list[Tensor] = []
+        self._learnable = False  # whether the draws since the last step depend on the scores at all
         self._drawn: Tensor | None = None  # this forward pass's gates, over the flat index of all heads
+        self._chosen: tuple[Tensor, int, Tensor] | None = None  # scores, their version, and the hard subset's gates
+        self._where: dict[str, list[int]] = {}
         self._entropy = self._signal = 0.0
         self._handles: list[Any] = []
 
@@ -116,6 +133,11 @@ class Gates(nn.Module):
         scores = self._leaves[-1] if self._leaves else self.scores
         return self.relaxation.penalty(scores)
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether a gradient that reached the gates since their last step is not finite."""
+        return not all(torch.isfinite(leaf.grad).all() for leaf in self._leaves if leaf.grad is not None)
+
     def step(self, lr_scale: float = 1.0, grad_scale: float = 1.0) -> None:
         """Move the scores, once the model's optimiser has moved the weights; then advance the annealing.
 
@@ -124,14 +146,20 @@ class Gates(nn.Module):
             grad_scale: By what the loss was multiplied (mixed precision with float16).
 
         Raises:
-            BadRecipe: No gates were drawn since the last step: the scores would not learn, and nobody would notice.
+            BadRecipe: No gates were drawn since the last step, or no gradient reached them: the scores would not learn,
+                and nobody would notice.
         """
         if not self._leaves:
             raise BadRecipe(
                 "No gates were drawn since their last step. Call the model that `attach` was given, in training mode."
             )
         drawn = [leaf.grad for leaf in self._leaves if leaf.grad is not None]
-        self._leaves, self._drawn = [], None
+        if self._learnable and not drawn:
+            raise BadRecipe(
+                "No gradient reached the gates since their last step. Call backward on a loss of the model's output, "
+                "then gates.step()."
+            )
+        self._leaves, self._drawn, self._learnable = [], None, False
         if drawn:
             self._learn(torch.stack(drawn).sum(0) / grad_scale, lr_scale)
         self.steps += 1
@@ -153,7 +181,15 @@ class Gates(nn.Module):
         )  # fmt: skip
 
     def start_from(self, scores: Float64[Tensor, " head"]) -> None:
-        """Start from these scores, one for each candidate, instead of from random ones; a unit takes their mean."""
+        """Start from these scores, one for each candidate, instead of from random ones; a unit takes their mean.
+
+        Raises:
+            BadRecipe: There are more or fewer, or one is not finite.
+        """
+        if scores.shape != (len(self._of_head),) or not torch.isfinite(scores).all():
+            raise BadRecipe(
+                f"Give one finite score for each of the {len(self._of_head)} heads that compete; got {scores.tolist()}."
+            )
         total = torch.zeros(len(self.units), dtype=torch.float64)
         self.scores = total.index_add(0, torch.tensor(self._of_head, dtype=torch.long), scores.double()) / (
             len(self._of_head) / len(self.units)
@@ -213,6 +249,7 @@ class Gates(nn.Module):
         self._entropy = _entropy(gates.detach())
         if torch.is_grad_enabled():
             self._leaves.append(leaf)
+            self._learnable = self._learnable or gates.requires_grad
         everywhere = torch.ones(len(self.candidates.head_map), dtype=torch.float64)
         where = torch.tensor(self.candidates.indices, dtype=torch.long)
         self._drawn = everywhere.index_copy(0, where, gates[self._of_head])
@@ -220,21 +257,25 @@ class Gates(nn.Module):
     def _attach(self, model: nn.Module) -> None:
         there = [live for live in survey(model) if live.kept]
         flat = self.candidates.head_map.index
-        where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
-
-        def gate_of(live: LiveSite, x: Tensor) -> Tensor:
-            # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
-            gates = self._drawn if self.training and self._drawn is not None else self._hard()
-            # Half precision would let the gradient of a gate overflow. The type first: not every device has float64.
-            return gates[where[live.site.name]].to(torch.promote_types(x.dtype, torch.float32)).to(x.device)
-
+        self._where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
+        # Methods, not functions: a copy of the model is hooked to its own copy of these gates.
         self._handles = [model.register_forward_pre_hook(self._draw)]
-        self._handles += [hook(live, gate_of) for live in there]
+        self._handles += [hook(live, self._gate_of) for live in there]
+
+    def _gate_of(self, live: LiveSite, x: Tensor) -> Tensor:
+        # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
+        gates = self._drawn if self.training and self._drawn is not None else self._hard()
+        # Half precision would let the gradient of a gate overflow. The type first: not every device has float64.
+        return gates[self._where[live.site.name]].to(torch.promote_types(x.dtype, torch.float32)).to(x.device)
 
     def _hard(self) -> Float64[Tensor, " head"]:
-        gates = torch.zeros(len(self.candidates.head_map), dtype=torch.float64)
-        gates[list(self.subset().indices)] = 1.0
-        return gates
+        """The hard subset's gates; every site asks in every pass, so they are made anew only when the scores moved."""
+        version = self.scores._version
+        if self._chosen is None or self._chosen[0] is not self.scores or self._chosen[1] != version:
+            gates = torch.zeros(len(self.candidates.head_map), dtype=torch.float64)
+            gates[list(self.subset().indices)] = 1.0
+            self._chosen = self.scores, version, gates
+        return self._chosen[2]
 
     def detach(self) -> None:
         """Take the hooks off. `detach(model)` also takes the gates off the model."""

@@ -6,6 +6,7 @@ model family and every attention implementation (Li et al. 2021, eq. 4).
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,9 +54,16 @@ def masked(model: nn.Module, subset: Subset) -> Any:
 
 def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:
     """Multiply a site's heads by what `gate_of` gives at every pass, until the handle is removed; see `gated`."""
+    return live.output.register_forward_pre_hook(_Scale(live, gate_of))
 
-    def scale(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        gates = gate_of(live, args[0])
-        return None if gates is None else (scale_heads(args[0], gates, live.site.head_size), *args[1:])
 
-    return live.output.register_forward_pre_hook(scale)
+@dataclass
+class _Scale:
+    """An object, where a function would do, for one who copies the model: a copy's hook is about the copy's site."""
+
+    live: LiveSite
+    gate_of: Callable[[LiveSite, Tensor], Tensor | None]
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        gates = self.gate_of(self.live, args[0])
+        return None if gates is None else (scale_heads(args[0], gates, self.live.site.head_size), *args[1:])

@@ -1,6 +1,6 @@
 """The values everything else speaks in: sites, heads, the head map and subsets. Plain Python, no torch."""
 
-import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -90,14 +90,23 @@ class HeadMap:
             raise KeyError(f"No site '{name}'. Sites: {', '.join(self._by_name)}.") from None
 
     def index(self, head: Head) -> int:
-        """The flat index of a head, in [0, H)."""
+        """The flat index of a head, in [0, H).
+
+        Raises:
+            KeyError: There is no such site.
+            IndexError: The site has no such head.
+        """
         site = self[head.site]
         if not 0 <= head.index < site.heads:
             raise IndexError(f"Site '{site.name}' has heads 0 to {site.heads - 1}, got {head.index}.")
         return self._offsets[site.name] + head.index
 
     def head(self, index: int) -> Head:
-        """The head with that flat index."""
+        """The head with that flat index.
+
+        Raises:
+            IndexError: There is none.
+        """
         for site in self.sites:
             start = self._offsets[site.name]
             if start <= index < start + site.heads:
@@ -111,13 +120,21 @@ class HeadMap:
 
     def of_kind(self, kind: str) -> "Subset":
         """All heads of one kind of attention."""
-        if kind not in KINDS:
-            raise BadRecipe(f"Got kind '{kind}'. Valid kinds: {', '.join(KINDS)}.")
+        _require_kind(kind)
         return self.subset({site.name: range(site.heads) for site in self.sites if site.kind == kind})
 
-    def subset(self, kept: Mapping[str, Iterable[int]]) -> "Subset":
-        """The subset with these heads kept, given per site; a site not named keeps none."""
-        return Subset(self, tuple(sorted({self.index(Head(name, i)) for name, heads in kept.items() for i in heads})))
+    def subset(self, kept: Mapping[str, Any]) -> "Subset":
+        """The subset with these heads kept, given per site as Python's, NumPy's or torch's whole numbers.
+
+        A site not named keeps none.
+
+        Raises:
+            BadRecipe: What is given for a site are no whole numbers.
+            KeyError: There is no such site.
+            IndexError: A site has no such head.
+        """
+        chosen = {self.index(Head(name, i)) for name, heads in kept.items() for i in _whole(name, heads)}
+        return Subset(self, tuple(sorted(chosen)))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The sites as plain data, for `from_json`."""
@@ -186,12 +203,22 @@ class Subset:
         return self._members <= self._other(other)
 
     def at(self, site: str) -> list[int]:
-        """The heads kept at a site, ascending. A list, not a tensor: it must index correctly on any device."""
+        """The heads kept at a site, ascending. A list, not a tensor: it must index correctly on any device.
+
+        Raises:
+            KeyError: There is no such site.
+        """
         start = self.head_map.index(Head(site, 0))
         return [i - start for i in self.indices if start <= i < start + self.head_map[site].heads]
 
     def counts(self, kind: str | None = None) -> list[int]:
-        """The number of heads kept at each site, of one kind or of all."""
+        """The number of heads kept at each site, of one kind or of all.
+
+        Raises:
+            BadRecipe: There is no such kind.
+        """
+        if kind is not None:
+            _require_kind(kind)
         return [len(self.at(site.name)) for site in self.head_map.sites if kind in (None, site.kind)]
 
     def __str__(self) -> str:
@@ -204,12 +231,18 @@ class Subset:
         """The kept heads per site, every site named, as plain data; `HeadMap.subset` reads it back."""
         return {site.name: self.at(site.name) for site in self.head_map.sites}
 
-    def dumps(self) -> str:
-        """The subset with its head map as one JSON text, for `loads`."""
-        return json.dumps({"sites": self.head_map.to_json(), "kept": self.to_json()})
 
-    @classmethod
-    def loads(cls, text: str) -> "Subset":
-        """The subset that `dumps` wrote."""
-        data = json.loads(text)
-        return HeadMap.from_json(data["sites"]).subset(data["kept"])
+def _require_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise BadRecipe(f"Got kind '{kind}'. Valid kinds: {', '.join(KINDS)}.")
+
+
+def _whole(site: str, heads: Any) -> list[int]:
+    """Indices as Python's own numbers: others are not equal to them, and cannot be written as JSON."""
+    try:
+        listed = list(heads)
+        if any(str(getattr(each, "dtype", type(each).__name__)).endswith(("bool", "bool_")) for each in listed):
+            raise BadRecipe(f"Got a mask for site '{site}'. Give the indices of the heads to keep, as [0, 3].")
+        return [operator.index(each) for each in listed]
+    except TypeError:
+        raise BadRecipe(f"Heads of site '{site}' are whole numbers, as [0, 3]; got {heads!r}.") from None

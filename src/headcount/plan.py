@@ -19,11 +19,12 @@ from transformers.utils import has_file
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from headcount.anatomy import LiveSite, present, survey
-from headcount.checkpoint import PrunedHeads, PrunedHeadsLoader, checked_sites, load, match_names, renamed, save
+from headcount.checkpoint import load, save
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.fingerprint import difference, fingerprint
 from headcount.gates import GATES_NAME, Gates
 from headcount.heads import HeadMap, Site, Subset
+from headcount.loader import PrunedHeads, PrunedHeadsLoader, checked_sites, match_names, renamed
 from headcount.surgery import FORMAT_VERSION as STRUCTURE_VERSION
 from headcount.surgery import METHOD_NAME, remove_heads
 from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
@@ -145,7 +146,8 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
             "quant_method": PLAN_NAME,
             "format_version": FORMAT_VERSION,
             "architecture": self.architecture,
-            **json.loads(self.subset.dumps()),
+            "sites": self.subset.head_map.to_json(),
+            "kept": self.subset.to_json(),
             "fingerprints": None if self.fingerprints is None else {n: dict(p) for n, p in self.fingerprints.items()},
         }
 

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from functools import cache
 from pathlib import PurePath
-from typing import Any, get_type_hints
+from typing import Any
 
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
@@ -14,7 +13,7 @@ from headcount.methods.choice import AUTO
 from headcount.records import signature
 from headcount.settings import TrainingSettings, world_size
 from headcount.tasks import TASKS
-from headcount.typed import described, fits, fitted
+from headcount.typed import described, field_types, fits, fitted
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,12 @@ class Recipe:
                     name: None if getattr(training, name) == getattr(usual, name) else getattr(training, name)
                     for name in ("group_by_length", "max_grad_norm", "adam_beta2", "stop_after")
                 },
+                # When looks choose the weights, when they were taken decides too.
+                **{
+                    name: getattr(training, name)
+                    for name in ("looks", "look_every")
+                    if training.average or training.keep_best or training.stop_after
+                },
                 "seed": self.seed,
             }
         )
@@ -140,20 +145,20 @@ class Recipe:
         """
         absent: dict[str, Any] = {"keep": None, "data": {}, "options": {}, "training": {}}
         # mypy takes the instances' __hash__ for the class's.
-        plain = _checked({**absent, **data}, _types(cls), (), place)  # type: ignore[arg-type]
+        plain = _checked({**absent, **data}, field_types(cls), (), place)  # type: ignore[arg-type]
         for name in ("model", "method", "data"):
             if not plain.get(name):
                 raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
         task = plain.get("task", "classification")
         if task in TASKS:
-            plain["data"] = _checked(plain["data"], {**_types(TASKS[task]), "seed": None}, ("data",), place)
+            plain["data"] = _checked(plain["data"], {**field_types(TASKS[task]), "seed": None}, ("data",), place)
         if plain["method"] != AUTO:
             try:
-                options = {name.rstrip("_"): kind for name, kind in _types(method_class(plain["method"])).items()}
+                options = {name.rstrip("_"): kind for name, kind in field_types(method_class(plain["method"])).items()}
             except BadRecipe as error:
                 raise BadRecipe(f"{_at(place, 'method')}{error}") from error
             plain["options"] = _checked(plain["options"], options, ("options",), place)
-        training = _checked(plain["training"], _types(TrainingSettings), ("training",), place)
+        training = _checked(plain["training"], field_types(TrainingSettings), ("training",), place)
         try:
             return cls(**{**plain, "training": training_for(task, training)})
         except BadRecipe as error:
@@ -166,7 +171,7 @@ def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
     Raises:
         BadRecipe: There is no such setting, or a value is not allowed.
     """
-    valid = _types(TrainingSettings)
+    valid = field_types(TrainingSettings)
     if unknown := set(changes) - set(valid):
         raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
     changes = _checked(changes, valid, ("training",), None)
@@ -181,17 +186,11 @@ def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[An
     """Whether a list is the value of that field of a recipe, as two text columns are, and not several values of it."""
     task = plain.get("task", "classification")
     kinds = {
-        "data": _types(TASKS[task]) if isinstance(task, str) and task in TASKS else {},
-        "training": _types(TrainingSettings),
+        "data": field_types(TASKS[task]) if isinstance(task, str) and task in TASKS else {},
+        "training": field_types(TrainingSettings),
     }
     kind = kinds.get(path[0], {}).get(path[1]) if len(path) == 2 else None
     return kind is not None and fits(value, kind)
-
-
-@cache  # a grid asks for every run, and resolving annotations is slow
-def _types(kind: type) -> Mapping[str, Any]:
-    hints = get_type_hints(kind)
-    return {each.name: hints[each.name] for each in fields(kind)}
 
 
 def _at(place: Callable[..., str] | None, *keys: str) -> str:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import transformers
 
 from headcount.anatomy import present
 from headcount.checkpoint import save
@@ -48,11 +52,17 @@ def run_recipe(
         shared: Where stages of training lie that several runs have in common; see `Stage.shared`. None: nowhere.
         keep_model: Write the pruned model; otherwise the record alone.
 
+    Returns:
+        The record, as it is written into the output.
+
     Raises:
         BadRecipe: The output is not empty, the budget does not fit, or checkpoints of another recipe, or of other data
             or another model of that name, are in the way.
         BadData: See the task.
         UnsupportedModel: See `anatomy.survey`.
+        CorruptCheckpoint: See `headcount.checkpoint.load`.
+        SurgeryFailed: See `remove_heads`; a training that diverged ends so.
+        DiskFull: The checkpoints so far are whole: the same call goes on from them.
     """
     output = output.resolve()
     require_empty(output)
@@ -98,9 +108,8 @@ def run_recipe(
         recipe = replace(recipe, method=name)
         say(f"Method: {name}. {bench.notes['chosen']}.")
     say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
-    # The Trainer seeds torch's generator; the caller's stays as it was.
     try:
-        with torch.random.fork_rng(), naming_a_full_disk(checkpoints):
+        with _noise_of_its_own(), naming_a_full_disk(checkpoints):
             subset = recipe.make_method().select(bench, recipe.budget)
     except PruningError:
         _clear(checkpoints)
@@ -130,7 +139,7 @@ def run_recipe(
     with writing_directory(output) as aside:
         if keep_model:
             save(model, aside, prepared.tokenizer)
-            (aside / "README.md").write_text(model_card(record, type(model).__name__, subset), encoding="utf-8")
+            (aside / "README.md").write_text(model_card(record, type(model), subset), encoding="utf-8")
         else:
             model.config.save_pretrained(aside)  # the structure; its speed can be measured without the weights
         record.write(aside / RECORD_NAME)
@@ -146,7 +155,7 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     """
     prepared = task.prepare(source)
     if not prepared.trained:
-        raise BadRecipe(f"'{source}' has no classification head to evaluate. Train it first: headcount prune.")
+        raise BadRecipe(f"'{source}' was not trained on this task. Train it first: headcount prune.")
     metrics: dict[str, float] = task.evaluate(prepared.model, prepared.validation, prepared.collator, device=_device())
     return metrics
 
@@ -176,8 +185,28 @@ def _flops(model: Any) -> int:
         return 0
 
 
-def model_card(record: Record, class_name: str, subset: Subset) -> str:
+@contextmanager
+def _noise_of_its_own() -> Iterator[None]:
+    """The Trainer seeds Python's, NumPy's and torch's generators; the caller's go on where they were."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)
+
+
+def model_card(record: Record, kind: type, subset: Subset) -> str:
     """The README of a pruned model: how to load it, how it was made, and the one trap."""
+    of_transformers = getattr(transformers, kind.__name__, None) is kind
+    module = "transformers" if of_transformers else kind.__module__
+    trap = (
+        "Without the import, loading stops with a size mismatch. Do not silence that with "
+        "`ignore_mismatched_sizes=True`: the\nattention weights would be random.\n\n"
+        if of_transformers
+        else ""
+    )
     figures = "\n".join(f"- {name}: {value:.4f}" for name, value in record.metrics.items())
     return f"""---
 library_name: transformers
@@ -187,14 +216,11 @@ A model with {len(subset)} of its {len(subset.head_map)} attention heads; kept p
 
 ```python
 import headcount  # teaches transformers to read the structure
-from transformers import {class_name}
-model = {class_name}.from_pretrained("this directory")
+from {module} import {kind.__name__}
+model = {kind.__name__}.from_pretrained("this directory")
 ```
 
-Without the import, loading stops with a size mismatch. Do not silence that with `ignore_mismatched_sizes=True`: the
-attention weights would be random.
-
-{figures}
+{trap}{figures}
 
 `{record.signature}`
 """

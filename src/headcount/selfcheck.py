@@ -74,6 +74,7 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
 
     Raises:
         UnsupportedModel: The batch does not reach a site that is to lose heads: nothing would be compared there.
+        SurgeryFailed: What it computes is not finite.
     """
     reached: set[str] = set()
     losing = {live.site.name: live for live in survey(model) if len(subset.at(live.site.name)) < len(live.kept)}
@@ -92,6 +93,11 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
         raise UnsupportedModel(
             f"The check's batch ({', '.join(inputs)}) does not reach {len(missed)} sites that are to lose heads, "
             f"{missed[0]} among them. Hand over a batch that does: remove_heads(..., example={{...}})."
+        )
+    if not torch.isfinite(expected).all():
+        raise SurgeryFailed(
+            f"What {type(model).__name__} computes is not finite before any head is removed: there is nothing to "
+            "compare. If it was trained, the training diverged: lower lr, or give a warm-up."
         )
     return expected, steps
 

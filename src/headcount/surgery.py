@@ -6,7 +6,7 @@ heads keeps the bias of its output projection, and nothing else changes.
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ METHOD_NAME = "headcount"
 
 def remove_heads(
     model: nn.Module,
-    keep: Subset | Mapping[str, Iterable[int]],
+    keep: Subset | Mapping[str, Iterable[SupportsIndex]],
     *,
     check: bool = True,
     example: Mapping[str, Tensor] | None = None,

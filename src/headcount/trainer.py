@@ -55,7 +55,8 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Step the gates."""
         if self.gates is not None:
-            group = kwargs["optimizer"].param_groups[0]
+            # A first group at a rate of 0, as for frozen embeddings, says nothing of the schedule.
+            group = max(kwargs["optimizer"].param_groups, key=lambda each: float(each.get("initial_lr", each["lr"])))
             peak = float(group.get("initial_lr", args.learning_rate))  # as the schedule found it, whoever made it
             self.gates.step(lr_scale=float(group["lr"]) / peak if peak else 0.0, grad_scale=self.grad_scale)
 
@@ -109,6 +110,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
         # divide it by the number of batches that it accumulates.
         self.model_accepts_loss_kwargs = False
+        self.gates = gates
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(_Bar)
@@ -164,6 +166,16 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         if not self.frozen:
             return result
         return (result[0] + 0 * self._anchor, result[1]) if return_outputs else result + 0 * self._anchor
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One pass and its gradients. With frozen weights, the optimiser's one parameter shows overflows of the gates'.
+
+        Loss scaling finds its scale by the optimiser's own gradients; without this it would only ever rise.
+        """
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.frozen and self.gates is not None and self.gates.overflowed and self._anchor.grad is not None:
+            self._anchor.grad.fill_(torch.inf)
+        return loss
 
     def load(self, checkpoint: str) -> None:
         """Take up a checkpoint of a stage that is over."""

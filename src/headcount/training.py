@@ -233,8 +233,8 @@ class Workbench:
         cost["peak_memory"] = max(cost["peak_memory"], peak.bytes)
 
     def rebook(self, cost: str, purpose: str) -> None:
-        """Book what stands under one name under another."""
-        moved, to = self.costs.pop(cost), self.costs.setdefault(purpose, {})
+        """Book what stands under one name, if anything does, under another."""
+        moved, to = self.costs.pop(cost, {}), self.costs.setdefault(purpose, {})
         for name, value in moved.items():
             to[name] = max(to.get(name, 0), value) if name == "peak_memory" else to.get(name, 0) + value
 

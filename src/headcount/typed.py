@@ -1,14 +1,23 @@
 """Whether plain data fits the types that a dataclass states, and the least values that they allow."""
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from headcount.errors import BadRecipe
 
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "nothing"}
 
 LISTED = {int: "whole numbers", float: "numbers"}
+
+
+@cache  # a grid asks for every run, and resolving annotations is slow
+def field_types(kind: Any) -> Mapping[str, Any]:
+    """The type of each of a dataclass's fields, also where its module leaves annotations as text."""
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind)}
 
 
 def fits(value: Any, kind: Any) -> bool:

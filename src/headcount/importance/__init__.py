@@ -1,7 +1,7 @@
 """Scores for heads, computed from a trained model and data. One file each."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float64
 from torch import Tensor, nn
@@ -10,13 +10,16 @@ from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance.confidence import Confidence
 from headcount.importance.gradient import GradientImportance
-from headcount.importance.magnitude import Magnitude
+from headcount.importance.magnitude import MagnitudeImportance
 from headcount.importance.random import RandomImportance
 
 
 @runtime_checkable
 class Importance(Protocol):
     """What every importance is."""
+
+    needs_examples: ClassVar[bool]
+    """Whether it looks at the batches at all."""
 
     def scores(
         self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
@@ -28,7 +31,7 @@ class Importance(Protocol):
 IMPORTANCES: dict[str, type[Any]] = {
     "confidence": Confidence,
     "gradient": GradientImportance,
-    "magnitude": Magnitude,
+    "magnitude": MagnitudeImportance,
     "random": RandomImportance,
 }
 """Name -> importance, with its published defaults."""
@@ -50,7 +53,7 @@ __all__ = [
     "Confidence",
     "GradientImportance",
     "Importance",
-    "Magnitude",
+    "MagnitudeImportance",
     "RandomImportance",
     "importance",
 ]

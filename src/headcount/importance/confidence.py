@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -54,6 +54,7 @@ class Confidence:
             and Heafield's code counts it.
     """
 
+    needs_examples: ClassVar[bool] = True
     exclude_last: bool = False
 
     def scores(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -33,6 +33,7 @@ class GradientImportance:
         layer_norm: Divide the scores of each site by their L2 norm, as both published scripts do.
     """
 
+    needs_examples: ClassVar[bool] = True
     reduction: str = "example"
     signed: bool = False
     layer_norm: bool = True
@@ -56,10 +57,12 @@ class GradientImportance:
             BadData: There is no batch, or the loss or a gradient is not finite.
         """
         total, examples = torch.zeros(len(subset.head_map), dtype=torch.float64), 0
+        shifted: bool | None = None
         with evaluating([model]):
             for batch in batches:
                 size = next(iter(batch.values())).shape[0]
-                total += self._batch(model, batch, subset) * _count_labels(batch, size)
+                shifted = _shifts_labels(model, batch) if shifted is None else shifted
+                total += self._batch(model, batch, subset) * _count_labels(batch, size, bool(shifted))
                 examples += size
         if not examples:
             raise BadData("No examples to measure importance on.")
@@ -93,12 +96,30 @@ class GradientImportance:
         return total
 
 
-def _count_labels(batch: Mapping[str, Tensor], examples: int) -> int:
-    """What the loss of a batch is a mean over: examples, or tokens that have a label each."""
+def _token_labels(batch: Mapping[str, Tensor]) -> Tensor | None:
+    """The labels, if tokens have one each."""
     labels = batch.get("labels")
-    if labels is None or labels.dim() < 2 or labels.is_floating_point():
-        return examples
-    return int((labels != -100).sum())
+    return None if labels is None or labels.dim() < 2 or labels.is_floating_point() else labels
+
+
+def _count_labels(batch: Mapping[str, Tensor], examples: int, shifted: bool) -> int:
+    """What the loss of a batch is a mean over: examples, or tokens that have a label each."""
+    labels = _token_labels(batch)
+    return examples if labels is None else int((labels[:, 1 if shifted else 0 :] != -100).sum())
+
+
+@torch.no_grad()
+def _shifts_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> bool | None:
+    """Whether the loss passes over each text's first label, as a causal language model's; None: it cannot be seen here.
+
+    The families' classes do not say, so the model is asked: with that label alone there is then no loss.
+    """
+    labels = _token_labels(batch)
+    if labels is None or not (labels[:, 0] != -100).any():
+        return None
+    first = torch.full_like(labels, -100).index_copy(1, torch.tensor([0], device=labels.device), labels[:, :1])
+    loss: Any = model(**{**batch, "labels": first}).loss
+    return loss is not None and not (torch.isfinite(loss) and loss != 0)
 
 
 def _normalise_by_site(scores: Float64[Tensor, " head"], subset: Subset) -> Float64[Tensor, " head"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -14,10 +15,12 @@ from headcount.heads import Subset
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class MagnitudeImportance:
     """The L2 norm of all weights that a head owns: its rows of the query, key and value projections, its columns of the
     output projection; biases left out. Under grouped-query attention the keys and values count for each of their heads.
     """
+
+    needs_examples: ClassVar[bool] = False
 
     def scores(
         self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -18,6 +19,7 @@ class RandomImportance:
         seed: Of the draw: equal seeds give equal scores.
     """
 
+    needs_examples: ClassVar[bool] = False
     seed: int = 0
 
     def scores(

@@ -5,7 +5,6 @@ theirs through the entry point `headcount.methods`.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -26,7 +25,7 @@ from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
 from headcount.training import Workbench
-from headcount.typed import described, fits
+from headcount.typed import described, field_types, fits
 
 
 @runtime_checkable
@@ -81,11 +80,12 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
     """
     kind = method_class(name)
     # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
-    valid = {field.name.rstrip("_"): field for field in fields(kind)}
+    types = field_types(kind)
+    valid = {name.rstrip("_"): name for name in types}
     for option, value in (options or {}).items():
         if option not in valid:
             raise BadRecipe(f"Method '{name}' has no option '{option}'. Valid options: {', '.join(valid) or 'none'}.")
-        if not fits(value, valid[option].type):
-            wanted = described(valid[option].type)
+        if not fits(value, types[valid[option]]):
+            wanted = described(types[valid[option]])
             raise BadRecipe(f"Option '{option}' of method '{name}' is {wanted}, got {value!r}.")
-    return kind(**{valid[option].name: value for option, value in (options or {}).items()})
+    return kind(**{valid[option]: value for option, value in (options or {}).items()})

@@ -8,14 +8,14 @@ from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
 from headcount.importance import importance
-from headcount.methods.joint import learn
+from headcount.methods.joint import ScoreOptions, learn
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.settings import steps_from
 from headcount.training import Workbench
 
 
 @dataclass(frozen=True)
-class DSPJoint:
+class DSPJoint(ScoreOptions):
     """Joint DSP (Li, Cotterell and Sachan 2021, section 3): Gumbel soft top-K gates, annealed to a hard subset.
 
     Attributes:
@@ -24,10 +24,6 @@ class DSPJoint:
         cooldown: Steps in which the temperature falls: a share of the training's (a float; of what `unpruned` leaves of
             it), or their number (an int: 1 is one step, 1.0 all of them). The default is 25,000 of the paper's 36,816
             steps for BERT.
-        scores_lr: Peak learning rate of the scores (Table 2).
-        scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
-            translation runs.
         unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
         cooling_noise: See `GumbelTopK`. Not in the paper.
         mean_one: See `GumbelTopK`. Not in the paper.
@@ -39,9 +35,6 @@ class DSPJoint:
     temperature_start: float = 1000.0
     temperature_end: float = 1e-8
     cooldown: float | int = 0.68
-    scores_lr: float = 0.5
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
     unpruned: float | int = 0.0
     cooling_noise: bool = False
     mean_one: bool = False
@@ -84,7 +77,9 @@ class DSPJoint:
             heads = present(bench.model)
             candidates, _ = budget.resolve(heads)
             with bench.booked("selection"):
-                found = importance(self.start_from, bench.seed).scores(bench.model, bench.development_batches(), heads)
+                ranks = importance(self.start_from, bench.seed)
+                batches = bench.development_batches() if ranks.needs_examples else iter(())
+                found = ranks.scores(bench.model, batches, heads)
             found = found[[heads.indices.index(index) for index in candidates.indices]]
             start = self.start_spread * (found - found.mean()) / found.std(correction=0).clamp_min(1e-12)
         return learn(bench, budget, relaxation, start=start).subset()

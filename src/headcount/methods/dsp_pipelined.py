@@ -1,18 +1,20 @@
 """Pipelined differentiable subset pruning: the subset of a trained model, whose weights stay as they are."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.budget import Budget
+from headcount.errors import BadRecipe
 from headcount.heads import Subset
-from headcount.methods.joint import learn
+from headcount.methods.joint import ScoreOptions, learn
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.settings import Stage, steps_from
 from headcount.training import Workbench
 
 
 @dataclass(frozen=True)
-class DSPPipelined:
+class DSPPipelined(ScoreOptions):
     """Pipelined DSP (Li, Cotterell and Sachan 2021, section 3.3): gates learn while the weights are frozen.
 
     The model is in training mode meanwhile, dropout on, as in the authors' code.
@@ -23,10 +25,6 @@ class DSPPipelined:
         temperature_end: Temperature once cool (Table 2).
         cooldown: Steps in which the temperature falls: a share of the gates' steps (a float), or their number (an
             int). The default is 8,333 of the authors' 12,272 for BERT; for translation they take 250 of about 1,100.
-        scores_lr: Peak learning rate of the scores (Table 2).
-        scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
-            translation runs.
     """
 
     paradigm: ClassVar[str] = "pipelined"
@@ -34,11 +32,10 @@ class DSPPipelined:
     temperature_start: float = 1000.0
     temperature_end: float = 1e-8
     cooldown: float | int = 0.68
-    scores_lr: float = 0.5
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
 
     def __post_init__(self) -> None:
+        if not 0 < self.epochs < math.inf:
+            raise BadRecipe(f"'epochs' are passes over the data for the gates: more than 0, got {self.epochs}.")
         self.relaxation(0, 10**9)
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:

@@ -1,6 +1,10 @@
 """What methods share that learn a subset by gates."""
 
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float64
+from torch import Tensor
 
 from headcount.budget import Budget
 from headcount.gates import Gates, Relaxation, attach, detach
@@ -17,8 +21,28 @@ class LearnsByGates(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How scores learn by gradient descent: the options of all methods that learn them so.
+
+    Attributes:
+        scores_lr: Peak learning rate of the scores (Li et al. 2021, Table 2).
+        scores_clip: Bound on the absolute value of each score's gradient.
+        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+            translation runs.
+    """
+
+    scores_lr: float = 0.5
+    scores_clip: float = 1.0
+    scores_schedule: str = "follow"
+
+
 def learn(
-    bench: Workbench, budget: Budget, relaxation: Relaxation, stage: Stage | None = None, start: Any = None
+    bench: Workbench,
+    budget: Budget,
+    relaxation: Relaxation,
+    stage: Stage | None = None,
+    start: Float64[Tensor, " head"] | None = None,
 ) -> Gates:
     """Train with gates on the model, and take them off; their scores say which heads stay.
 

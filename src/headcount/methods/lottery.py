@@ -1,7 +1,8 @@
 """The lottery ticket: remove the least confident heads a few at a time, each time rewinding to early training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -104,7 +105,7 @@ class Lottery:
         always, number = here - left, 0
         by = self.heads_per_iteration or max(1, sum(count > 0 for count in left.counts()) // 2)
         if len(left) > keep:  # too few examples, or attention that cannot be read, are better known before the training
-            self._scores(bench, [next(bench.development_batches())])
+            self._scores(bench, first_batch=True)
         moments = bench.train(
             stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept", shared=True)
         )
@@ -116,7 +117,7 @@ class Lottery:
             def work(left: Subset = left, stage: Stage = stage) -> list[int]:
                 bench.train(stage=stage, moments=rewind(bench, whole, left | always, moments))
                 with bench.booked("selection"):
-                    scores = self._scores(bench, bench.development_batches())
+                    scores = self._scores(bench)
                 left = remove_lowest(left, [scores[i] for i in left.indices], keep, by, budget.unit, self.max_per_site)
                 bench.dynamics.append({"stage": "scoring", "heads": str(left | always), "kept": list(left.indices)})
                 return list(left.indices)
@@ -133,8 +134,9 @@ class Lottery:
             return Stage(steps=bench.steps - late, first=first, total=bench.steps, order=order, skip=skip)
         return Stage(f"iteration-{number}", "selection", steps, first, bench.steps, order=order, skip=skip)
 
-    def _scores(self, bench: Workbench, batches: Iterable[Mapping[str, Tensor]]) -> dict[int, float]:
+    def _scores(self, bench: Workbench, first_batch: bool = False) -> dict[int, float]:
         """By the flat index of each head that is left."""
-        heads = present(bench.model)
-        scores = importance(self.importance, bench.seed).scores(bench.model, batches, heads)
+        heads, ranks = present(bench.model), importance(self.importance, bench.seed)
+        batches = bench.development_batches() if ranks.needs_examples else iter(())
+        scores = ranks.scores(bench.model, islice(batches, 1 if first_batch else None), heads)
         return dict(zip(heads.indices, scores.tolist(), strict=True))

@@ -28,7 +28,9 @@ class Reinit(Lottery):
         here = present(bench.model)
         candidates, keep = budget.resolve(here)
         config = copy.deepcopy(bench.model.config)
-        config.quantization_config = None  # what is built is whole; what is gone already is cut again below
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # what is built is whole; what is gone already is cut again below
+        generation = copy.deepcopy(getattr(bench.model, "generation_config", None))
         subset = here
         if len(candidates) > keep:
             subset = self.find(bench, budget).subset
@@ -36,6 +38,8 @@ class Reinit(Lottery):
         with torch.random.fork_rng():
             torch.manual_seed(bench.seed)
             fresh = type(bench.model)(config)
+        if generation is not None:
+            fresh.generation_config = generation
         device, dtype = next(bench.model.parameters()).device, next(bench.model.parameters()).dtype
         bench.model = remove_heads(fresh.to(device, dtype), subset)
         bench.train(stage=Stage("reinitialised"))

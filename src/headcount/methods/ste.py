@@ -5,26 +5,19 @@ from typing import ClassVar
 
 from headcount.budget import Budget
 from headcount.heads import Subset
-from headcount.methods.joint import learn
+from headcount.methods.joint import ScoreOptions, learn
 from headcount.relaxations import StraightThrough
 from headcount.training import Workbench
 
 
 @dataclass(frozen=True)
-class STE:
+class STE(ScoreOptions):
     """Straight-through top-K gates (Li et al. 2021, section 4.2.2): no noise, no temperature, all heads get gradients.
 
-    Attributes:
-        scores_lr: Peak learning rate of the scores, as for joint DSP.
-        scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
-            translation runs.
+    Its scores learn as joint DSP's do.
     """
 
     paradigm: ClassVar[str] = "joint"
-    scores_lr: float = 0.5
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
 
     def __post_init__(self) -> None:
         self.relaxation(0, 0)

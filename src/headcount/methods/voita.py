@@ -9,14 +9,14 @@ from headcount.anatomy import present
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
-from headcount.methods.joint import learn
+from headcount.methods.joint import ScoreOptions, learn
 from headcount.relaxations import HardConcrete
 from headcount.settings import Stage
 from headcount.training import Workbench
 
 
 @dataclass(frozen=True)
-class Voita:
+class Voita(ScoreOptions):
     """Voita et al. 2019, in joint training as in Li et al. 2021, section 4.2.3.
 
     Gates that the penalty leaves open are counted without noise; the count is then adjusted to K by ranking log alpha.
@@ -27,9 +27,6 @@ class Voita:
         tries: Trainings of that search, at most; of all of them the nearest is taken.
         tolerance: What the search may leave to be adjusted: a share of the heads that compete.
         scores_lr: Peak learning rate of log alpha (Li et al.: 0.1 for BERT).
-        scores_clip: Bound on the absolute value of each gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
-            translation runs.
         open_above: A gate whose value without noise is above this counts as open: 0, as Voita et al. count, or 0.5, as
             Li et al. do.
     """
@@ -39,8 +36,6 @@ class Voita:
     tries: int = 8
     tolerance: float = 0.1
     scores_lr: float = 0.1
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
     open_above: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Scores that learn by gradient descent, as the papers' relaxations share it: where they start, and their own Adam."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from headcount.errors import BadRecipe
 
 BETAS = (0.9, 0.999)
-SCHEDULES = ("follow", "constant")
+SCORE_SCHEDULES = ("follow", "constant")
 
 
 class LearnedScores:
@@ -53,7 +54,7 @@ class LearnedScores:
         scores -= self.lr * scale * mean / (square.sqrt() + 1e-8)
 
     def _require_learning(self) -> None:
-        if not (self.lr > 0 and self.clip > 0):
+        if not (0 < self.lr < math.inf and self.clip > 0):
             raise BadRecipe(f"The scores' learning rate and clip must be positive, got {self.lr} and {self.clip}.")
-        if self.schedule not in SCHEDULES:
-            raise BadRecipe(f"Unknown schedule of the scores '{self.schedule}'. Valid: {', '.join(SCHEDULES)}.")
+        if self.schedule not in SCORE_SCHEDULES:
+            raise BadRecipe(f"Unknown schedule of the scores '{self.schedule}'. Valid: {', '.join(SCORE_SCHEDULES)}.")
