@@ -1,6 +1,7 @@
 """Budgets are met exactly, in whole units; what cannot be met says what can."""
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,9 @@ def test_a_unit_that_would_make_the_budget_impossible_is_passed_over() -> None:
     scores = [0.9, 0.8, 0.7, *[1.0] * 4, *[0.5] * 4]
     assert top(MIXED.all, scores, 8).indices == tuple(range(3, 11))
     assert top(MIXED.all, scores, 5).indices == (0, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_choose_nothing(score: float) -> None:
+    with pytest.raises(BadRecipe, match=r"scores of 1 of 12 heads are not finite, that of \S+:\d among them"):
+        top(MAP.all, [*map(float, range(11)), score], 4)

@@ -218,3 +218,77 @@ def test_what_a_record_holds_of_gates_by_hand() -> None:
     assert seen["signal"] == pytest.approx(10 / 12) and seen["dropped_gradients"] == 1
     assert seen["gap_at_k"] == pytest.approx(3 - 2.5) and seen["kept"] == [0, 3, 4, 5, 6] and seen["step"] == 1
     detach(model)
+
+
+def test_a_copy_learns_with_its_own_gates() -> None:
+    """Exponential averages and searches copy a model with its gates: the copy's sites must read the copy's gates."""
+    model = tiny("bert")
+    gates = attach(model, quick())
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of dropout
+        train(twin, twin.headcount_gates, 3)
+    assert twin.headcount_gates.steps == 3 and gates.steps == gates.draws == 0
+    assert not torch.equal(twin.headcount_gates.scores, gates.scores)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        train(model, gates, 3)
+    assert torch.equal(twin.headcount_gates.scores, gates.scores)
+    detach(twin)
+    assert not hasattr(twin, GATES_NAME) and hasattr(model, GATES_NAME)
+
+
+def test_scores_that_no_gradient_reaches_are_not_taken_for_learning() -> None:
+    model = tiny("bert")
+    gates = attach(model, quick())
+    model.train()
+    model(**random_inputs(model))
+    with pytest.raises(BadRecipe, match="No gradient reached the gates.*Call backward"):
+        gates.step()
+    for keep in (0, 12):  # nothing is to be learned
+        whole = tiny("bert")
+        none = attach(whole, quick(keep))
+        train(whole, none, 1)
+        assert none.steps == 1
+
+
+def test_the_hard_subset_follows_the_scores() -> None:
+    model = tiny("bert")
+    inputs, gates = random_inputs(model), attach(model, quick())
+    for change in (
+        lambda: gates.scores.neg_(),
+        lambda: gates.start_from(torch.arange(12, dtype=torch.float64)),
+        lambda: gates.set_extra_state(torch.cat([gates.get_extra_state()[:4], torch.rand(36, dtype=torch.float64)])),
+    ):
+        before = gates.subset()
+        found = outputs(model, inputs)
+        change()
+        assert gates.subset() != before
+        assert not torch.equal(outputs(model, inputs), found)
+    with pytest.raises(BadRecipe, match="one finite score for each of the 12 heads"):
+        gates.start_from(torch.full((12,), torch.nan, dtype=torch.float64))
+    with pytest.raises(BadRecipe, match="one finite score for each of the 12 heads"):
+        gates.start_from(torch.zeros(11, dtype=torch.float64))
+
+
+def test_the_scale_of_the_loss_does_not_move_the_scores() -> None:
+    """As mixed precision in float16 multiplies it."""
+
+    def scores_after(scale: float, parts: int = 1) -> Tensor:
+        model = tiny("bert").double()
+        gates = attach(model, StraightThrough(keep=5))
+        batch, labels = random_inputs(model, batch=4), torch.tensor([0, 1, 2, 0])
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        for rows in torch.arange(4).chunk(parts):
+            loss = model(**{name: x[rows] for name, x in batch.items()}, labels=labels[rows]).loss
+            (loss * scale / parts).backward()
+        gates.step(grad_scale=scale)
+        return gates.scores
+
+    one = scores_after(1.0)
+    assert not torch.equal(one, attach(tiny("bert"), StraightThrough(keep=5)).scores)
+    assert torch.allclose(scores_after(2.0**16), one, rtol=1e-12)
+    assert torch.allclose(scores_after(1.0, parts=4), one, rtol=1e-9)  # four batches are one, four times as large

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from families import CLASSIFIERS, tiny
 from headcount.anatomy import ANATOMY, Row, head_map
@@ -123,6 +124,31 @@ def test_batches_of_sentences_can_be_cut_anywhere(reduction: str) -> None:
     for head in (0, 7, 17):
         slopes = [abs(summed_loss(n, head, 1e-5) - summed_loss(n, head, -1e-5)) / 2e-5 for n in range(3)]
         assert float(together[head]) == pytest.approx(sum(slopes) / 3, rel=1e-4)
+
+
+def test_causal_models_have_one_label_fewer_in_a_text() -> None:
+    """Their loss is about every token but the first: the same law as above, which a wrong count breaks."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_layer=2, n_head=4, n_embd=16, n_positions=16)).double().eval()
+    ids = torch.arange(1, 15).remainder(19).add(1)
+    short, long = ids[None, :2], ids[None, 2:]
+    both = torch.zeros(2, 12, dtype=torch.long)
+    both[0, :2], both[1] = short, long
+    mask = torch.ones_like(both)
+    mask[0, 2:] = 0
+    together = {"input_ids": both, "attention_mask": mask, "labels": both.masked_fill(mask == 0, -100)}
+    apart = [{"input_ids": each, "labels": each} for each in (short, long)]
+    everything, measure = head_map(model).all, GradientImportance(layer_norm=False)
+    found = measure.scores(model, [together], everything)
+    assert found.min() > 0 and torch.allclose(found, measure.scores(model, apart, everything), rtol=1e-9)
+
+
+def test_gradients_that_are_not_finite_are_told() -> None:
+    model = tiny("bert")
+    with torch.no_grad():
+        model.classifier.weight.fill_(torch.nan)
+    batch = {**random_inputs(model), "labels": torch.tensor([0, 1])}
+    with pytest.raises(BadData, match="importance of some heads is not finite"):
+        GradientImportance().scores(model, [batch], head_map(model).all)
 
 
 def test_padding_has_no_say_and_weights_are_left_alone() -> None:

@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetModel
+from transformers import GPT2Config, GPT2LMHeadModel, MPNetConfig, MPNetModel
 
+from benches import bench
 from families import FAMILIES
 from headcount.anatomy import present
+from headcount.budget import Budget
 from headcount.checkpoint import load
 from headcount.errors import BadData, UnsupportedModel
+from headcount.methods.lottery import Lottery
+from headcount.methods.reinit import Reinit
 from headcount.methods.rewinding import rewind
 from headcount.run import run_recipe
 from headcount.settings import SCHEDULES, Stage, TrainingSettings
+from headcount.training import Workbench
 from recipes import OPTIONS, QUICK, recipe, slow, workbench
 
 
@@ -96,3 +101,41 @@ def test_reinit_takes_a_structure_and_new_weights(tiny_bert_dir: Path, data: dic
     drawn = [name for name, weight in weights[0].items() if weight.dim() == 2]
     assert drawn and not any(torch.equal(weights[0][name], weights[1][name]) for name in drawn)
     assert weights[1]["classifier.weight"].std() == pytest.approx(0.02, rel=0.5)  # as BERT starts
+
+
+def test_reinit_may_start_from_the_very_first_step(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Then nothing was trained before the iterations."""
+    options = OPTIONS["reinit"] | {"late_reset": 0}
+    record = run_recipe(recipe("reinit", 5, tiny_bert_dir, data, options=options), tmp_path / "out")
+    assert record.costs["training"]["steps"] == 6 and record.costs["selection"]["steps"] == 1
+
+
+def test_reinit_keeps_how_a_model_generates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A multilingual model would else translate into another language."""
+    monkeypatch.setattr(Workbench, "train", lambda *args, **given: {})
+    on = bench()
+    on.model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_layer=2, n_head=4, n_embd=16, n_positions=16))
+    on.model.generation_config.update(num_beams=5, forced_bos_token_id=17)
+    before = on.model
+    Reinit().select(on, Budget(8))
+    found = on.model.generation_config
+    assert on.model is not before and (found.num_beams, found.forced_bos_token_id) == (5, 17)
+    assert not hasattr(on.model.config, "quantization_config")
+
+
+def test_scores_without_examples_need_none(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    options = OPTIONS["lottery"] | {"importance": "magnitude"}
+    few = recipe("lottery", 3, tiny_bert_dir, data, options=options)
+    record = run_recipe(replace(few, data={**few.data, "development": 4}), tmp_path / "out")
+    assert sum(map(len, record.subset.values())) == 3
+
+
+@pytest.mark.parametrize("schedule", ["continue", "restart"])
+@pytest.mark.parametrize(("data_order", "order", "skip"), [("new", 3, 0), ("same", 0, 0), ("onward", 0, 2)])
+def test_what_an_iteration_sees(schedule: str, data_order: str, order: int, skip: int) -> None:
+    lottery = Lottery(schedule=schedule, data_order=data_order)
+    first = 2 if schedule == "continue" else 0
+    assert lottery._stage(bench(), late=2, number=3, steps=1) == Stage(
+        "iteration-3", "selection", 1, first, 12, order=order, skip=skip
+    )
+    assert lottery._stage(bench(), late=2, number=3) == Stage(steps=10, first=first, total=12, order=order, skip=skip)

@@ -1,10 +1,16 @@
 """The contract of every method, on a tiny model: exact budget, deterministic by seed, record complete; its parts."""
 
 import json
+import math
+import random
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
@@ -22,7 +28,7 @@ from headcount.methods.choice import LONG, choose
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
 from headcount.settings import Stage, TrainingSettings
-from recipes import PRUNING, recipe, require_dynamics, slow, some, workbench
+from recipes import PRUNING, QUICK, recipe, require_dynamics, slow, some, workbench
 
 
 @pytest.mark.parametrize("keep", [pytest.param(0, marks=slow), 3, pytest.param(8, marks=slow)])
@@ -121,6 +127,34 @@ def test_unpruned_keeps_all_and_feeds_the_pipelined(tiny_bert_dir: Path, data: d
         run_recipe(recipe("michel", 1, tmp_path / "small", data), tmp_path / "small")
 
 
+def test_the_callers_noise_goes_on(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """A loop over runs must not draw the same numbers in every round."""
+    drawn = []
+    for turn in ("a", "b"):
+        drawn.append((random.random(), np.random.random(), float(torch.rand(()))))
+        run_recipe(recipe("gradual", 3, tiny_bert_dir, data), tmp_path / turn)
+    assert all(first != second for first, second in zip(*drawn, strict=True))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator, which knows float16")
+def test_a_precision_that_would_not_be_used_is_refused(
+    tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    half = recipe("gradual", 3, tiny_bert_dir, data, training=replace(QUICK, precision="float16"))
+    with pytest.raises(BadRecipe, match="float16 needs an accelerator.*Give bfloat16"):
+        run_recipe(half, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_card_works(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
+    run_recipe(recipe("gradual", 3, tiny_bert_dir, data), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    code = card.partition("```python\n")[2].partition("```")[0].replace("this directory", str(tmp_path / "out"))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(present(names["model"])) == 3 and "size mismatch" in card
+
+
 def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
     return [(site, head) for site, heads in subset.items() for head in heads]
 
@@ -143,6 +177,9 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
         ("dsp-joint", {"temperature_start": 0.0}, "Temperatures must be positive, got 0.0 at the start"),
         ("dsp-joint", {"scores_schedule": "cosine"}, "Unknown schedule of the scores 'cosine'"),
         ("gradual", {"first": -0.5}, "'first' is a share of the training's steps"),
+        ("dsp-pipelined", {"epochs": -1.0}, "more than 0, got -1.0"),
+        ("dsp-pipelined", {"epochs": math.nan}, "more than 0, got nan"),
+        ("ste", {"scores_lr": math.inf}, "must be positive, got inf and 1.0"),
         ("lottery", {"late_reset": 1.5}, "'late_reset' is a share of the training's steps"),
         ("lottery", {"iteration": -1}, "'iteration' is -1, which is -1 steps"),
     ],
@@ -196,6 +233,29 @@ def test_the_documented_method_works(
     assert heads == [(7,), (0, 7, 8), (0, 1, 7, 8)]
     with pytest.raises(BadRecipe, match="'bonus' must not be negative"):
         method("confident", {"bonus": -1.0})
+
+
+def test_a_method_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by its entry point; its module may leave annotations as text."""
+    names: dict[str, Any] = {"__name__": "plugged"}
+    text = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Plugged:
+    paradigm = "pipelined"
+    weight: float = 1.0
+"""
+    monkeypatch.setitem(sys.modules, "plugged", types.ModuleType("plugged"))
+    exec(text, names)
+    found = SimpleNamespace(name="plugged", load=lambda: names["Plugged"])
+    monkeypatch.setattr("headcount.methods.entry_points", lambda group: [found] if group == "headcount.methods" else [])
+    assert method("plugged", {"weight": 2}).weight == 2
+    with pytest.raises(BadRecipe, match="Option 'weight' of method 'plugged' is a number, got 'much'"):
+        method("plugged", {"weight": "much"})
+    with pytest.raises(BadRecipe, match="Unknown method 'pluged'.*plugged"):
+        method("pluged")
 
 
 def test_methods_are_short() -> None:

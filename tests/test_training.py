@@ -1,17 +1,24 @@
 """Trainings by tokens, by steps and by stretches: what they see, how long they are, and that they can be resumed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from benches import ROWS, alike, bench, collate, recorded, rows_of, weights
+from families import tiny
+from headcount.budget import Budget
 from headcount.errors import BadRecipe
+from headcount.gates import attach
+from headcount.methods import method
+from headcount.relaxations import StraightThrough
 from headcount.sampling import BatchOrder
 from headcount.settings import Stage, TrainingSettings
-from headcount.trainer import GatesCallback
+from headcount.trainer import GatedTrainer, GatesCallback
 from headcount.training import Workbench
 from test_resuming import Killed, kill_after
 
@@ -220,3 +227,45 @@ def test_training_if_needed() -> None:
 def test_bad_settings_say_what_is_valid(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(BadRecipe, match=says):
         TrainingSettings(**settings)
+
+
+@pytest.mark.parametrize("name", ["dsp-joint", "dsp-pipelined"])
+def test_loss_scaling_finds_its_scale_also_with_frozen_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float16 gradients overflow until the scale has fallen; gradients that overflow are dropped."""
+    scales: list[float] = []
+    made = GatedTrainer.__init__
+
+    def too_large(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        self.accelerator.native_amp = True  # as on GPUs; on CPUs accelerate has float16 only by hand
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**32)
+
+    def on_step_end(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.gates is not None:
+            scales.append(kwargs["optimizer"].scaler.get_scale())
+
+    monkeypatch.setattr(GatedTrainer, "__init__", too_large)
+    monkeypatch.setattr(GatesCallback, "on_step_end", on_step_end)
+    on = bench(steps=40, precision="float16", look_every=40)
+    on.trained = True  # and is trained again, for joint methods
+    if name == "dsp-pipelined":
+        on.settings = replace(on.settings, steps=None, epochs=None)
+        method(name, {"epochs": 8.0, "temperature_start": 1.0}).select(on, Budget(5))
+    else:
+        method(name, {"temperature_start": 1.0}).select(on, Budget(5))
+    assert scales[0] > scales[-1] and scales[-1] <= 2.0**18 and len(scales) == 40
+    assert on.dynamics[-1]["dropped_gradients"] < 12 * 25
+
+
+def test_the_schedule_is_that_of_the_group_that_learns() -> None:
+    """Frozen embeddings may stand in a group of their own, at a rate of 0."""
+    model = tiny("bert")
+    gates = attach(model, StraightThrough(keep=5))
+    gates.step = lambda **given: steps.append(given["lr_scale"])  # type: ignore[method-assign]
+    steps: list[float] = []
+    groups = [{"params": [torch.zeros(1)], "lr": 0.0}, {"params": [torch.zeros(1)], "lr": 1e-3}]
+    optimizer = torch.optim.SGD(groups)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = 2 * group["lr"]
+    GatesCallback(gates).on_optimizer_step(SimpleNamespace(learning_rate=1e-3), None, None, optimizer=optimizer)
+    assert steps == [0.5]

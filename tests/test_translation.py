@@ -71,6 +71,10 @@ def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
     assert isinstance(model, Translator) and present(model).to_json() == record.subset
     assert evaluate(str(tmp_path / "a"), recipe(name, 3, parallel).make_task()) == record.metrics
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+    card = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0].replace("this directory", str(tmp_path / "a")), names)
+    assert len(present(names["model"])) == 3 and "size mismatch" not in card
     again = run_recipe(recipe(name, 3, parallel), tmp_path / "b")
     assert (again.subset, again.metrics) == (record.subset, record.metrics)
     weights = [load(tmp_path / each).state_dict() for each in ("a", "b")]

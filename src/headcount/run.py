@@ -66,6 +66,10 @@ def run_recipe(
     """
     output = output.resolve()
     require_empty(output)
+    if recipe.training.precision == "float16" and _device().type == "cpu":
+        raise BadRecipe(
+            "Precision float16 needs an accelerator: CPUs would train in float32. Give bfloat16 or float32."
+        )
     task = recipe.make_task()
     checkpoints = _checkpoints(recipe, output)
     try:

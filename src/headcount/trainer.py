@@ -168,13 +168,15 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return (result[0] + 0 * self._anchor, result[1]) if return_outputs else result + 0 * self._anchor
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One pass and its gradients. With frozen weights, the optimiser's one parameter shows overflows of the gates'.
+        """One pass and its gradients. With frozen weights, loss scaling is shown the overflows of the gates' gradients.
 
-        Loss scaling finds its scale by the optimiser's own gradients; without this it would only ever rise.
+        It finds its scale by the optimiser's own gradients, and the one parameter there never overflows: the scale
+        would only ever rise.
         """
         loss: Tensor = super().training_step(*args, **kwargs)
-        if self.frozen and self.gates is not None and self.gates.overflowed and self._anchor.grad is not None:
-            self._anchor.grad.fill_(torch.inf)
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        if self.frozen and scaled and self.gates is not None and self.gates.overflowed:
+            self._anchor.grad = torch.full_like(self._anchor, torch.inf)
         return loss
 
     def load(self, checkpoint: str) -> None:
