@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headcount.errors import BadRecipe
-from headcount.grid import Grid, read_recipe
+from headcount.grid import Grid, having, read_recipe
 from headcount.recipe import Recipe, differences
 from headcount.settings import TrainingSettings
 from headcount.toml import Document
@@ -102,12 +102,32 @@ def test_values_may_be_put_in_the_places_of_the_files() -> None:
 def test_every_list_is_a_field_of_the_grid() -> None:
     grid = Grid(document(MANY), {})
     names = [run.name for run in grid.runs()]
-    assert len(grid) == 2 * 2 * 2 * 2 + 2 * 2
+    assert grid.count == 2 * 2 * 2 * 2 + 2 * 2
     # Without pruning a budget means nothing: one run for each seed and learning rate.
     assert len(names) == 8 + 4 + 4 and len(set(names)) == len(names)
     assert "dsp-joint-k12-s1-lr=0.0002" in names and "unpruned-s0-lr=0.0001" in names
     assert [run.recipe.options for run in grid.runs() if run.recipe.method == "lottery"] == [{"max_per_site": 1}] * 4
     assert all(run.recipe.data["text"] == ("premise", "hypothesis") for run in grid.runs())
+
+
+def test_a_grid_of_any_size_is_counted() -> None:
+    whole = {f"training.{name}": list(range(1, 100_000)) for name in ("looks", "average", "look_every", "stop_after")}
+    assert Grid(document(MANY), whole).count > 2**63  # more than len() can say
+
+
+def test_runs_are_chosen_by_whole_parts_of_their_names() -> None:
+    text = MANY.replace("keep = [12, 24]", "keep = [3, 36]")
+    runs = Grid(document(text), {}).runs()
+    chosen = [run.name for run in having(runs, ["k3", "s1"])]
+    assert chosen and all("-k3-s1-" in f"-{name}-" for name in chosen)
+    assert having(runs, []) == runs
+    with pytest.raises(BadRecipe, match="No run has k4 and s1 in its name, whole between hyphens. Runs: dsp-joint-k3"):
+        having(runs, ["k4", "s1"])
+
+
+def test_a_value_from_the_command_line_is_not_looked_for_in_the_file() -> None:
+    with pytest.raises(BadRecipe, match=r"line 13 \(after --set seed\): Got seed -1"):
+        Grid(document(MANY), {"seed": -1}).runs()
 
 
 def test_a_grid_that_grows_in_seeds_finds_its_runs_again() -> None:
@@ -125,9 +145,9 @@ def test_a_name_tells_tables_apart() -> None:
     [
         ("lr =", "rate =", r"sweep.toml, line 11: unknown key 'rate' in \[training\]. Valid: epochs, steps"),
         ("lr = [1e-4, 2e-4]", "lr = [1e-4, 'x']", "line 11: 'training.lr' is a number, got 'x'"),
-        ('train = "train.tsv"', "", "sweep.toml: Task 'classification' has no train. Give data.train."),
+        ('train = "train.tsv"', "", "line 13: Task 'classification' has no train. Give data.train."),
         ("lr = [1e-4, 2e-4]", "lr = nan", "Got lr nan. Give a finite number."),
-        ("lr = [1e-4, 2e-4]", "lr = -1", "sweep.toml: Learning rate and epochs must be positive, got lr -1"),
+        ("lr = [1e-4, 2e-4]", "lr = -1", "line 13: Learning rate and epochs must be positive, got lr -1"),
         ("train =", "trian =", r"line 6: unknown key 'trian' in \[data\]. Valid: train, validation"),
         ("seed = [0, 1]", "seed = [0, true]", "line 3: 'seed' is a whole number, got True"),
         ("seed = [0, 1]", "seed = 99999999999", "Got seed 99999999999. Give a whole number from 0 to 4294967295"),
@@ -137,7 +157,7 @@ def test_a_name_tells_tables_apart() -> None:
         ('model = "bert"', "", "the recipe has no 'model'"),
         ('"lottery"', '"loterie"', "line 17: Unknown method 'loterie'. Valid methods: dsp-joint"),
         ("max_per_site = 1", "max_per_site = 'x'", "line 19: 'options.max_per_site' is a whole number or nothing, got"),
-        ("max_per_site = 1", "per_site = 1", r"line 19: unknown key 'per_site' in \[options\]. Valid: late_reset"),
+        ("max_per_site = 1", "per_site = 1", r"line 19: unknown key 'per_site' in \[options\] of method 'lottery'. Valid: late_reset"),
         ('train = "train.tsv"', 'train = ["a b.tsv", "a_b.tsv"]',
          r"line 13: two runs have the name 'dsp-joint-k12-s0-lr=0.0001-train=a_b.tsv'; the other is of .*line 13"),
         ("[[grid]]\nmethod = [", "name = 3\n[[grid]]\nmethod = [", r"unknown key 'name' in \[training\]"),
@@ -205,7 +225,9 @@ def test_types(value: Any, kind: Any, fitting: bool) -> None:
 
 
 def test_types_in_words() -> None:
-    assert described(int | float | None) == "a whole number or a number or nothing"
+    assert (
+        described(int | float | None) == "a number or nothing" and described(int | None) == "a whole number or nothing"
+    )
     assert described(tuple[str, str]) == "a list of text, 2 long"
 
 

@@ -116,7 +116,7 @@ def test_what_does_not_exist_is_told_apart(tmp_path: Path) -> None:
         read_experiment("table-3")
     with pytest.raises(BadRecipe, match="Unknown scale 'huge'. Valid: full, small."):
         Plan(read_experiment("lottery-table-1"), "huge", tmp_path).runs()
-    with pytest.raises(BadRecipe, match="No run has k999 in its name. Runs: unpruned-s0, "):
+    with pytest.raises(BadRecipe, match="No run has k999 in its name, whole between hyphens. Runs: unpruned-s0, "):
         Plan(read_experiment("lottery-table-1"), "small", tmp_path, only=["k999"]).runs()
     plan = Plan(read_experiment("dsp-figure-2"), "small", tmp_path, tmp_path, "encoder")
     with pytest.raises(BadData, match="nli/train.jsonl.gz.*must hold"):

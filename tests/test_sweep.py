@@ -99,7 +99,9 @@ def test_what_is_there_is_another_recipes(grid_file: Callable[..., Path], tmp_pa
     with pytest.raises(BadRecipe, match="holds another recipe: keep was 2, is 3. Name another output, or remove"):
         run_sweep([other], tmp_path / "out", Here)
     (tmp_path / "out" / "runs" / run.name / RECORD_NAME).write_text('{"signature": "cut')
-    with pytest.raises(BadRecipe, match="not whole JSON.*remove .*magnitude-k2-s0"):
+    with pytest.raises(
+        BadRecipe, match="magnitude-k2-s0.*not whole JSON.*Remove it, and run its recipe again. Or name"
+    ):
         run_sweep([run], tmp_path / "out", Here)
 
 
@@ -129,11 +131,13 @@ def test_a_failure_is_that_of_its_recipe_and_of_its_last_try(grid_file: Callable
 
 def test_checkpoints_of_a_run_that_is_whole_are_removed(grid_file: Callable[..., Path], tmp_path: Path) -> None:
     """It was killed between its record and the end of its tidying up."""
-    for name in ("whole", "whole.checkpoints", "begun.checkpoints", ".half"):
+    others = [".git", ".ipynb_checkpoints", ".whole", "other.checkpoints"]  # a user may have named any directory
+    for name in ("whole", "whole.checkpoints", "begun.checkpoints", ".begun.a1b2c3d4", *others):
         (tmp_path / "runs" / name).mkdir(parents=True)
     (tmp_path / "runs" / "whole" / RECORD_NAME).write_text("{}")
-    with Place(tmp_path).alone():
-        assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["begun.checkpoints", "whole"]
+    with Place(tmp_path).alone({"whole", "begun"}):
+        left = {path.name for path in (tmp_path / "runs").iterdir()}
+        assert left == {"begun.checkpoints", "whole", *others}
 
 
 def record_of(recipe: Recipe) -> Record:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -47,7 +47,8 @@ class Grid:
     document: Document
     changes: Mapping[str, Any]
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many runs there are, before those that are the same are counted once; none is made for it."""
         return sum(prod(len(values) for _, values in axes) for _, _, axes in self._entries())
 
@@ -107,8 +108,26 @@ class Grid:
         """Where a value of a grid stands: in its own table, in what all have in common, or in place of both."""
         if (name := ".".join(map(str, path))) in self.changes:
             return f"--set {name}"
+        if not path:  # of the values together
+            after = f" (after --set {', '.join(self.changes)})" if self.changes else ""
+            return f"{self.document.place(*keys)}{after}"
         own = self.document.place(*keys, *path)
         return self.document.place(*path) if keys and own == self.document.place(*keys) else own
+
+
+def having(runs: Sequence[Run], parts: Sequence[str]) -> list[Run]:
+    """The runs whose names have all of these parts, whole between hyphens: `k3` is no part of `ste-k36-s0`.
+
+    Raises:
+        BadRecipe: There is none.
+    """
+    found = [run for run in runs if all(f"-{part}-" in f"-{run.name}-" for part in parts)]
+    if not found:
+        raise BadRecipe(
+            f"No run has {' and '.join(parts)} in its name, whole between hyphens. "
+            f"Runs: {', '.join(run.name for run in runs)}."
+        )
+    return found
 
 
 def read_recipe(document: Document, changes: Mapping[str, Any]) -> Recipe:
@@ -118,8 +137,8 @@ def read_recipe(document: Document, changes: Mapping[str, Any]) -> Recipe:
         BadRecipe: It is not valid, or a grid; with the line.
     """
     grid = Grid(document, changes)
-    if "grid" in document.data or len(grid) != 1:
-        raise BadRecipe(f"{document.name}: a grid of {len(grid)} runs. Run it by: headcount sweep {document.name}.")
+    if "grid" in document.data or grid.count != 1:
+        raise BadRecipe(f"{document.name}: a grid of {grid.count:,} runs. Run it by: headcount sweep {document.name}.")
     return grid.runs()[0].recipe
 
 

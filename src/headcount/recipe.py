@@ -157,7 +157,9 @@ class Recipe:
                 options = {name.rstrip("_"): kind for name, kind in field_types(method_class(plain["method"])).items()}
             except BadRecipe as error:
                 raise BadRecipe(f"{_at(place, 'method')}{error}") from error
-            plain["options"] = _checked(plain["options"], options, ("options",), place)
+            plain["options"] = _checked(
+                plain["options"], options, ("options",), place, f" of method '{plain['method']}'"
+            )
         training = _checked(plain["training"], field_types(TrainingSettings), ("training",), place)
         try:
             return cls(**{**plain, "training": training_for(task, training)})
@@ -198,7 +200,11 @@ def _at(place: Callable[..., str] | None, *keys: str) -> str:
 
 
 def _checked(
-    data: Mapping[str, Any], valid: Mapping[str, Any], table: tuple[str, ...], place: Callable[..., str] | None
+    data: Mapping[str, Any],
+    valid: Mapping[str, Any],
+    table: tuple[str, ...],
+    place: Callable[..., str] | None,
+    whose: str = "",
 ) -> dict[str, Any]:
     """The values as their types have them, if names are known; a type of None is not for users to give."""
     shown = ", ".join(name for name, kind in valid.items() if kind is not None)
@@ -207,7 +213,7 @@ def _checked(
         at = _at(place, *table, name)
         if valid.get(name) is None:
             where = f" in [{'.'.join(table)}]" if table else ""
-            raise BadRecipe(f"{at}unknown key '{name}'{where}. Valid: {shown or 'none'}.")
+            raise BadRecipe(f"{at}unknown key '{name}'{where}{whose}. Valid: {shown or 'none'}.")
         kind = Mapping[str, Any] if valid[name] is TrainingSettings else valid[name]
         if not fits(value, kind):
             raise BadRecipe(f"{at}'{'.'.join((*table, name))}' is {described(kind)}, got {value!r}.")

@@ -124,7 +124,7 @@ class Record:
         return {
             "name": self.name,
             **{name: recipe.get(name) for name in ("task", "model", "method", "keep", "sites", "unit", "seed")},
-            "kept": self.kept,
+            "kept": None if self.error is not None else self.kept,
             "total": self.total,
             "heads": self.heads,
             **spread,
@@ -213,7 +213,7 @@ def _parse(line: str, place: str) -> Record:
     except json.JSONDecodeError as error:
         raise CorruptRecord(
             f"{place}: not whole JSON ({error.msg}, character {min(error.pos + 1, len(line))} of {len(line)}); the "
-            "record was cut off or changed. Run its recipe again."
+            "record was cut off or changed. Remove it, and run its recipe again."
         ) from error
     if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
         raise CorruptRecord(f"{place}: not a record of headcount.")
@@ -223,7 +223,7 @@ def _parse(line: str, place: str) -> Record:
         )
     required = ("signature", "recipe", "subset", "heads", "metrics")
     if lacking := [name for name in required if name not in data]:
-        raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Run its recipe again.")
+        raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Remove it, and run its recipe again.")
     kinds = get_type_hints(Record)
     wrong = [each.name for each in fields(Record) if each.name in data and not fits(data[each.name], kinds[each.name])]
     if not wrong:
@@ -231,8 +231,11 @@ def _parse(line: str, place: str) -> Record:
         wrong = ["recipe"] if not all(isinstance(table, dict) for table in tables) else []
         sites = [[site.get(name) for name in ("name", "kind", "layer", "heads")] for site in data.get("sites", [])]
         wrong += [] if fits(sites, list[tuple[str, str, int, int]]) else ["sites"]
+        wrong += [] if fits(data.get("size", {}), dict[str, dict[str, Any]]) else ["size"]
     if wrong:
-        raise CorruptRecord(f"{place}: {' and '.join(wrong)} of the record cannot be read. Run its recipe again.")
+        raise CorruptRecord(
+            f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
+        )
     return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
 
 

@@ -60,7 +60,8 @@ def described(kind: Any) -> str:
     """A type in the words of a user: `a whole number or nothing`."""
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(described(member) for member in members))
+        words = dict.fromkeys(described(member) for member in members)
+        return " or ".join(word for word in words if (word, NAMES[float] in words) != (NAMES[int], True))
     if origin in (tuple, list):
         many = origin is list or members[-1] is ...
         return f"a list of {LISTED.get(members[0], described(members[0]))}" + ("" if many else f", {len(members)} long")

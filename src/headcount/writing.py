@@ -1,12 +1,15 @@
 """Writing so that nothing half-made is ever left looking whole: aside first, then renamed."""
 
+import csv
 import errno
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from headcount.errors import BadRecipe, DiskFull
 
@@ -28,6 +31,25 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table for spreadsheets, atomically.
+
+    Raises:
+        DiskFull: The disk is full.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_plain(value) for value in row] for row in rows)
+    with naming_a_full_disk(path):
+        write_atomically(path, text.getvalue().encode("utf-8", "replace").decode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    # A spreadsheet takes a text that begins like a formula for one, and these texts come from anywhere.
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") and len(value) > 1 else value
 
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), "unexpected pos", "PytorchStreamWriter failed writing", "iostream error")

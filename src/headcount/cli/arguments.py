@@ -11,11 +11,24 @@ from headcount.errors import BadRecipe
 from headcount.printing import say
 from headcount.typed import require_least
 
-MOST_THREADS = 1024
+MOST = 1024
 """More are a slip of the finger, and some systems cannot start them."""
 Model = Annotated[str, typer.Argument(help="A model directory, or a name on the Hub.")]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: torch's own choice.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Only runs with all of these in their names, whole between hyphens: sst2, dsp-joint, k12."),
+]
+Workers = Annotated[int | None, typer.Option(help="Runs at a time on this machine. Default: 1.")]
+Ray = Annotated[
+    str | None, typer.Option(help="Instead, on a Ray cluster: host:port, or auto. The output is on shared storage.")
+]
+RayCpus = Annotated[float | None, typer.Option(help="Cores of a run on Ray; fractions are allowed. Default: 1.")]
+RayGpus = Annotated[float | None, typer.Option(help="GPUs of a run on Ray; fractions are allowed. Default: 0.")]
+ThreadsOfARun = Annotated[
+    int | None, typer.Option("--threads", help="CPU threads of a run. Default: the cores, shared out.")
+]
 Fast = Annotated[bool, typer.Option(help="Faster float32 products on the CPU where they stay float32.")]
 Task = Annotated[str, typer.Option(help="classification or translation.")]
 
@@ -177,6 +190,18 @@ def _share_or_number(text: str) -> float | int:
         raise BadRecipe(f"Got warmup '{text}'. Give a share of the steps (0.1), or how many (4000).") from None
 
 
+def require_sane(**counts: int | None) -> None:
+    """Make sure that numbers of threads or processes, where they are given, are none that a system cannot start.
+
+    Raises:
+        BadRecipe: One is; the message names it.
+    """
+    require_least(1, **counts)
+    for name, count in counts.items():
+        if count is not None and count > MOST:
+            raise BadRecipe(f"Got {name} {count}. Give {MOST} or fewer; more than the cores do not help.")
+
+
 def set_up(threads: int | None, fast: bool | None) -> None:
     """Quiet libraries, threads, and fast products if speed matters; what is switched on is said."""
     import torch
@@ -188,10 +213,8 @@ def set_up(threads: int | None, fast: bool | None) -> None:
     transformers.logging.disable_progress_bar()
     logging.getLogger("headcount").setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    require_sane(threads=threads)
     if threads is not None:
-        require_least(1, threads=threads)
-        if threads > MOST_THREADS:
-            raise BadRecipe(f"Got threads {threads}. Give {MOST_THREADS} or fewer; more than the cores do not help.")
         torch.set_num_threads(threads)
     if fast is not None:
         mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")

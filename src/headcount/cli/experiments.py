@@ -3,10 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,9 @@ from headcount.cli.arguments import Json, set_up
 from headcount.cli.pruning import show
 from headcount.errors import BadRecipe, PruningError
 from headcount.printing import print_json, print_lines, print_table, say
-from headcount.typed import require_least
+
+if TYPE_CHECKING:
+    from headcount.grid import Run
 
 MANY = 1000
 """A grid of more runs than this is asked about."""
@@ -52,30 +54,32 @@ def sweep(
     grid: File,
     output: Annotated[Path, typer.Option("--output", "-o", help="The sweep's directory. One that is there goes on.")],
     changes: Changes = None,
-    workers: Annotated[int, typer.Option(help="Runs at a time on this machine.")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(help="Instead, on a Ray cluster: host:port, or auto. The output is on shared storage.")
-    ] = None,
-    ray_cpus: Annotated[float, typer.Option(help="Cores of a run on Ray; fractions are allowed.")] = 1.0,
-    ray_gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray; fractions are allowed.")] = 0.0,
+    only: of.Only = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and do nothing.")] = False,
+    workers: of.Workers = None,
+    ray: of.Ray = None,
+    ray_cpus: of.RayCpus = None,
+    ray_gpus: of.RayGpus = None,
     models: Annotated[bool, typer.Option(help="Keep the pruned models, or the records alone.")] = True,
     speed: Annotated[bool, typer.Option("--speed", help="At the end, measure the speed of each structure.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Do not ask, however many runs (above {MANY:,} it asks).")
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of a run. Default: the cores, shared out.")] = None,
+    threads: of.ThreadsOfARun = None,
     json_: Json = False,
 ) -> None:
     """Carry out a grid of recipes: any field of the file a list. Started again, it does what is missing."""
-    from headcount.grid import Grid
+    from headcount.grid import Grid, having
     from headcount.toml import Document
 
-    require_least(1, workers=workers, threads=threads)
+    of.require_sane(threads=threads)
     wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
-    if len(wanted) > MANY and not yes and not _agrees(len(wanted)):
-        raise BadRecipe(f"{grid} is a grid of {len(wanted):,} runs. To carry them out: --yes.")
-    runs = wanted.runs()
+    if wanted.count > MANY and not yes and not _agrees(wanted.count):
+        raise BadRecipe(f"{grid} is a grid of {wanted.count:,} runs. To carry them out: --yes.")
+    runs = having(wanted.runs(), only or ())
+    if dry_run:
+        return list_runs(runs, json_)
 
     from headcount.printing import Watch
     from headcount.sweep import measure_speed, run_sweep
@@ -88,8 +92,6 @@ def sweep(
             )
     except KeyboardInterrupt:
         raise PruningError(f"Stopped. What is done is in {output}; the same command goes on.") from None
-    if speed:
-        measure_speed(runs, output, say)
     if json_:
         print_json({"done": sorted(progress.done), "failed": progress.failed})
     else:
@@ -100,6 +102,8 @@ def sweep(
             f"{len(progress.done)} of {len(runs)} runs done, {len(progress.failed)} failed.{again} "
             f"See them: headcount records {output}; headcount report {output} -o report.html."
         )
+    if speed:
+        measure_speed(runs, output, say)
     if progress.failed:
         raise typer.Exit(1)
 
@@ -109,7 +113,9 @@ def records(
     where: Annotated[
         list[str] | None, typer.Option(help="Only records with that in a column: method=michel, kept=12.")
     ] = None,
-    columns: Annotated[str | None, typer.Option(help="Columns to show, between commas. See all: --csv.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to show, between commas; --csv writes all of them.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every column of the records to this CSV file.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the records whole, one JSON line each.")] = False,
     portable: Annotated[
@@ -118,8 +124,10 @@ def records(
 ) -> None:
     """List records, choose among them, and hand them on."""
     from headcount.records import read_records
-    from headcount.writing import write_atomically
+    from headcount.writing import write_csv
 
+    if portable and not json_:
+        raise BadRecipe("--portable is about what --json prints. Give both.")
     found, problems = read_records(*sources)
     rows = [record.row() for record in found]
     valid = list(dict.fromkeys(name for row in rows for name in row))
@@ -127,11 +135,8 @@ def records(
     for problem in problems:
         say(f"left out: {problem}")
     if csv is not None:
-        import pandas
-
-        table = pandas.DataFrame([rows[index] for index in chosen], columns=valid)
-        write_atomically(csv, table.to_csv(index=False))
-        say(f"Wrote {len(table)} records to {csv}.")
+        write_csv(csv, valid, ([rows[index].get(name) for name in valid] for index in chosen))
+        say(f"Wrote {len(chosen)} records to {csv}.")
     if json_:
         for index in chosen:
             print(json.dumps((found[index].portable() if portable else found[index]).to_json()))
@@ -141,14 +146,39 @@ def records(
     print_lines(f"{len(chosen)} of {len(rows)} records")
 
 
-def pool_of(workers: int, ray: str | None, cpus: float, gpus: float) -> tuple[Callable[[], Any], int]:
-    """What makes the pool that runs are carried out by, and the CPU threads that each run has there."""
+def pool_of(
+    workers: int | None, ray: str | None, cpus: float | None, gpus: float | None
+) -> tuple[Callable[[], Any], int]:
+    """What makes the pool that runs are carried out by, and the CPU threads that each run has there.
+
+    Raises:
+        BadRecipe: An option is of the other kind of pool, or nothing answers at the cluster's address.
+    """
     from headcount.sweep import Cluster, Workers, require_answer
 
+    of.require_sane(workers=workers)
     if ray is not None:
+        if workers is not None:
+            raise BadRecipe("--workers are runs at a time on this machine. On Ray, --ray-cpus and --ray-gpus decide.")
         require_answer(ray)  # before anything is written
-        return partial(Cluster, ray, cpus, gpus, say=say), max(1, int(cpus))
+        cpus = 1.0 if cpus is None else cpus
+        return partial(Cluster, ray, cpus, gpus or 0.0, say=say), max(1, int(cpus))
+    if (cpus, gpus) != (None, None):
+        raise BadRecipe("--ray-cpus and --ray-gpus are of runs on a Ray cluster. Name it: --ray auto, or host:port.")
+    workers = workers or 1
     return partial(Workers, workers), max(1, (os.cpu_count() or 1) // workers)
+
+
+def list_runs(runs: "Sequence[Run]", json_: bool) -> None:
+    """Print what would be done."""
+    rows = [
+        {"name": run.name, "method": run.recipe.method, "keep": run.recipe.keep, "seed": run.recipe.seed}
+        for run in runs
+    ]
+    if json_:
+        return print_json(rows)
+    print_table([{name: _text(value) for name, value in row.items()} for row in rows])
+    print_lines(f"{len(runs)} runs")
 
 
 def _agrees(count: int) -> bool:

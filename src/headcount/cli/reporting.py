@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from headcount.printing import print_lines, say
+from headcount.cli.arguments import Json
+from headcount.printing import print_json, print_lines, say
 from headcount.records import read_records
 from headcount.report import write_report
 
@@ -19,12 +20,15 @@ def report(
         Path | None, typer.Option(help="Directory for each figure as PNG, SVG and CSV, and each table as CSV.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="The page's heading.")] = None,
+    json_: Json = False,
 ) -> None:
     """Write one page of what runs gave: quality, speed, size, surviving heads, training, costs; needs no network."""
     records, problems = read_records(*sources)
     for problem in problems:
         say(problem)
     write_report(records, output, title=title, problems=problems, figures=figures)
+    if json_:
+        return print_json({"page": str(output), "records": len(records), "unreadable": problems})
     failed = sum(record.error is not None for record in records)
     more = "".join(f", {count} {what}" for count, what in ((failed, "failed"), (len(problems), "unreadable")) if count)
     print_lines(f"Wrote {output}: {len(records)} records{more}.", *([f"Figures: {figures}"] if figures else []))

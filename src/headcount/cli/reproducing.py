@@ -8,10 +8,9 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
-from headcount.cli.experiments import pool_of
+from headcount.cli.experiments import list_runs, pool_of
 from headcount.errors import BadRecipe, PruningError
 from headcount.printing import print_json, print_lines, print_table, say
-from headcount.typed import require_least
 
 
 def reproduce(
@@ -21,7 +20,9 @@ def reproduce(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Its directory; one that is there goes on. Default: lottery-table-1-small."
+            "--output",
+            "-o",
+            help="Its directory; one that is there goes on. Default: NAME-SCALE, as in lottery-table-1-small.",
         ),
     ] = None,
     data: Annotated[
@@ -33,18 +34,17 @@ def reproduce(
     model: Annotated[
         str | None, typer.Option(help="Of small classification: the encoder. Default: the one of headcount demo.")
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Only runs with that in their names: sst2, dsp-joint, k12.")
-    ] = None,
+    only: of.Only = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and do nothing.")] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="In place of the experiment's: data.train=FILE, training.epochs=1."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Runs at a time on this machine.")] = 1,
-    ray: Annotated[str | None, typer.Option(help="Instead, on a Ray cluster: host:port, or auto.")] = None,
-    ray_cpus: Annotated[float, typer.Option(help="Cores of a run on Ray; fractions are allowed.")] = 1.0,
-    ray_gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray; fractions are allowed.")] = 0.0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of a run. Default: the cores, shared out.")] = None,
+    workers: of.Workers = None,
+    ray: of.Ray = None,
+    ray_cpus: of.RayCpus = None,
+    ray_gpus: of.RayGpus = None,
+    threads: of.ThreadsOfARun = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a full run.")] = False,
     json_: Json = False,
@@ -56,8 +56,11 @@ def reproduce(
         return _list(json_)
     if name is None:
         raise BadRecipe("Name an experiment. See them: headcount reproduce --list.")
-    require_least(1, workers=workers, threads=threads)
+    of.require_sane(threads=threads)
     experiment = read_experiment(name)
+    for option, given in (("data", data), ("model", model)):
+        if given is not None and not experiment.wants(scale, option):
+            raise BadRecipe(f"'{name}' at {scale} scale takes no --{option}: it is of small classification.")
     if data is not None and not data.is_dir():
         raise BadRecipe(f"There is no directory '{data}'. --data is one that holds nli/ and sst2/.")
 
@@ -69,6 +72,8 @@ def reproduce(
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
     plan = Plan(experiment, scale, place, data, model, of.settings_of("--set", changes), tuple(only or ()))
     runs = plan.runs()
+    if dry_run:
+        return list_runs(runs, json_)
     if scale == "full" and not yes:
         _ask(experiment, runs)
 
@@ -86,8 +91,10 @@ def reproduce(
         print_table(ours, f"ours, {scale} scale")
         for failed, error in progress.failed.items():
             print_lines(f"failed: {failed}: {error}")
+        again = " Try failed ones again: --retry." if progress.failed and not retry else ""
         print_lines(
-            experiment.differences, f"{len(progress.done)} of {len(runs)} runs done. See {place / 'report.html'}."
+            experiment.differences,
+            f"{len(progress.done)} of {len(runs)} runs done.{again} See {place / 'report.html'}.",
         )
     if progress.failed:
         raise typer.Exit(1)

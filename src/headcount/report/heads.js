@@ -45,7 +45,8 @@ class Heads {
     this.slider.max = this.budgets.length - 1;
     this.kinds = [...new Set(this.data.layers.map((layer) => layer.kind))].map((kind) => {
       const layers = this.data.layers.map((layer, number) => ({ ...layer, number })).filter((layer) => layer.kind === kind);
-      const last = Math.max(-1, ...this.data.runs.flatMap((run) => layers.flatMap((layer) => run.subset[layer.number])));
+      // One by one: a function takes only so many arguments, and a thousand runs have more heads than that.
+      const last = this.data.runs.reduce((most, run) => layers.reduce((sofar, layer) => Math.max(sofar, ...run.subset[layer.number]), most), -1);
       return { kind, layers, most: Math.max(1, ...layers.map((layer) => layer.heads ?? last + 1)), last };
     });
     this.drawOverview();

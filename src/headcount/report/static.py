@@ -1,6 +1,5 @@
 """Figures as files: PNG and SVG drawn by matplotlib, CSV with all that is in them; tables as CSV."""
 
-import csv
 import io
 import os
 import re
@@ -13,7 +12,7 @@ from headcount.errors import PruningError
 from headcount.records import Record
 from headcount.report.surviving import Surviving
 from headcount.report.values import MARKERS, PALETTE, Figure, Line, Table
-from headcount.writing import naming_a_full_disk, write_atomically
+from headcount.writing import naming_a_full_disk, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +48,9 @@ def write_figure(figure: Figure, records: Sequence[Record], path: Path) -> None:
     Raises:
         PruningError: matplotlib is not installed, or the disk is full.
     """
-    _write_csv(path, ("choice", "line", figure.x, figure.y, "low", "high", "signature"), _rows(figure, records))
+    write_csv(
+        _named(path, "csv"), ("choice", "line", figure.x, figure.y, "low", "high", "signature"), _rows(figure, records)
+    )
     first = figure.choices[0] if figure.choices else ""
     drawn = [(path, first)]
     if len(figure.choices) > 1:
@@ -72,7 +73,7 @@ def write_table(table: Table, records: Sequence[Record], path: Path) -> None:
     for row in table.rows:
         runs = dict.fromkeys(index for cell in row for index in cell.runs)
         rows.append([*(cell.text for cell in row), "\n".join(records[index].signature for index in runs)])
-    _write_csv(path, (*(column.strip() for column in table.columns), "signatures"), rows)
+    write_csv(_named(path, "csv"), (*(column.strip() for column in table.columns), "signatures"), rows)
 
 
 def write_surviving(found: Surviving, records: Sequence[Record], path: Path) -> None:
@@ -84,7 +85,7 @@ def write_surviving(found: Surviving, records: Sequence[Record], path: Path) -> 
         for name, seed, run, subset in found.runs
         for layer, kept in zip(found.layers, subset, strict=True)
     ]  # fmt: skip
-    _write_csv(path, header, rows)
+    write_csv(_named(path, "csv"), header, rows)
     with _style():
         _save(_drawn_map(found), path)
 
@@ -190,23 +191,13 @@ def _rows(figure: Figure, records: Sequence[Record]) -> Iterable[tuple[Any, ...]
             yield line.choice, line.name, x, at.y, at.low, at.high, signatures
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_plain(value) for value in row] for row in rows)
-    file = path.with_name(f"{path.name}.csv")
-    with naming_a_full_disk(file):
-        write_atomically(file, _safe(text.getvalue()))
-
-
-def _plain(value: Any) -> Any:
-    # A spreadsheet takes a text that begins like a formula for one, and these texts come from anywhere.
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") and len(value) > 1 else value
-
-
 def _safe(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _named(path: Path, ending: str) -> Path:
+    """`a.b` with an ending: the last part of a name may have dots of its own."""
+    return path.with_name(f"{path.name}.{ending}")
 
 
 def _canvas(inches: tuple[float, float]) -> "Canvas":
@@ -218,7 +209,7 @@ def _canvas(inches: tuple[float, float]) -> "Canvas":
 def _save(canvas: "Canvas", path: Path) -> None:
     written: Mapping[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
     for kind, options in written.items():
-        file, buffer = path.with_name(f"{path.name}.{kind}"), io.BytesIO()
+        file, buffer = _named(path, kind), io.BytesIO()
         canvas.savefig(buffer, format=kind, **options)
         aside = file.with_name(f".{file.name}.aside")
         with naming_a_full_disk(file):

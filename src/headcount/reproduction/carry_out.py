@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headcount.errors import BadData, BadRecipe
-from headcount.grid import Grid, Run
+from headcount.errors import BadData
+from headcount.grid import Grid, Run, having
 from headcount.records import Record, read_records
 from headcount.reproduction.experiment import Experiment
 from headcount.sweep import Pool, Progress, measure_speed, run_sweep
@@ -35,7 +35,7 @@ class Plan:
         data: The user's data, `nli/` and `sst2/`. None: the small scale takes what headcount generates.
         model: The encoder of the small scale. None: the demonstration's.
         changes: Values in place of the file's; see `Grid`.
-        only: Only runs with one of these in their names. None: all.
+        only: Only runs whose names have all of these parts, whole between hyphens; and those that they go on from.
     """
 
     experiment: Experiment
@@ -68,12 +68,11 @@ class Plan:
             taken = GENERATED if "epochs" in document.data["training"] else {"name": GENERATED["name"]}
             changes = {**taken, **files, **changes}
         runs = Grid(document, changes).runs()
-        chosen = [run for run in runs if not self.only or any(part in run.name for part in self.only)]
-        if not chosen:
-            raise BadRecipe(
-                f"No run has {' or '.join(self.only)} in its name. Runs: {', '.join(run.name for run in runs)}."
-            )
-        return chosen
+        chosen = {run.name for run in having(runs, self.only)}
+        before = needed(runs, self.output)
+        while more := {before[name] for name in chosen if name in before} - chosen:
+            chosen |= more
+        return [run for run in runs if run.name in chosen]
 
     def write_data(self) -> None:
         """Write the corpora that headcount generates, if the scale wants them; and look for the files it wants.
@@ -132,8 +131,13 @@ def reproduce(
     runs = plan.runs()
     plan.write_data()
     total = Progress()
+    before = needed(runs, plan.output)
     for wave in waves(runs, plan.output):
-        progress = run_sweep(wave, plan.output, make_pool, retry=retry, threads=threads, watch=watch)
+        for run in wave:
+            if before.get(run.name) in total.failed:
+                total.failed[run.name] = f"Not begun: it goes on from {before[run.name]}, which failed."
+        ready = [run for run in wave if run.name not in total.failed]
+        progress = run_sweep(ready, plan.output, make_pool, retry=retry, threads=threads, watch=watch)
         total.done += progress.done
         total.failed |= progress.failed
         total.seconds += progress.seconds
@@ -146,15 +150,21 @@ def reproduce(
     return total, records
 
 
-def waves(runs: Sequence[Run], output: Path) -> list[list[Run]]:
-    """Runs in waves: those of one need models of earlier ones, which stand in their recipes as `OUTPUT/runs/NAME`."""
+def needed(runs: Sequence[Run], output: Path) -> dict[str, str]:
+    """Of runs that go on from another's model, which stands in their recipes as `OUTPUT/runs/NAME`: that NAME."""
     place, names = output.resolve() / "runs", {run.name for run in runs}
-    needs = {run.name: {Path(run.recipe.model).name} & names for run in runs if Path(run.recipe.model).parent == place}
+    models = {run.name: Path(run.recipe.model) for run in runs}
+    return {name: model.name for name, model in models.items() if model.parent == place and model.name in names}
+
+
+def waves(runs: Sequence[Run], output: Path) -> list[list[Run]]:
+    """Runs in waves: those of one go on from models of earlier ones."""
+    before = needed(runs, output)
     found: list[list[Run]] = []
     waiting = list(runs)
     while waiting:
         left = {run.name for run in waiting}
-        wave = [run for run in waiting if not needs.get(run.name, set()) & left - {run.name}]
+        wave = [run for run in waiting if before.get(run.name) not in left - {run.name}]
         found.append(wave)
         waiting = [run for run in waiting if run not in wave]
     return found

@@ -96,7 +96,7 @@ def run_sweep(
         DiskFull: The disk is full. What was done stays; the sweep goes on when it is called again.
     """
     place = Place(output.resolve())
-    with place.alone():
+    with place.alone({run.name for run in runs}):
         progress, waiting = Progress(), []
         for run in runs:
             if place.is_done(run):

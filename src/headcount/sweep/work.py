@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class Place:
         try:
             found = read_record(file).recipe
         except CorruptRecord as error:
-            raise BadRecipe(f"{error} To do so, remove {file.parent}.") from error
+            raise BadRecipe(f"{error} Or name another output.") from error
         wanted = run.recipe.to_json()
         if run.recipe.method == AUTO:  # the record has the method that was chosen
             wanted["method"] = found.get("method")
@@ -78,8 +78,8 @@ class Place:
         return None if differences(_today(found.recipe), run.recipe.to_json()) else found.error or ""
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Only one sweep at a time in this directory.
+    def alone(self, names: Collection[str] = ()) -> Iterator[None]:
+        """Only one sweep at a time in this directory; what a killed one left of these runs is removed.
 
         Raises:
             BadRecipe: There is another, or the directory is a model's.
@@ -91,17 +91,23 @@ class Place:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.root / ".lock", timeout=0):
-                for left in self._left():
+                for left in self._left(names):
                     shutil.rmtree(left, ignore_errors=True)
                 yield
         except Timeout:
             raise BadRecipe(f"Another sweep is at work in {self.root}. Wait for it, or name another output.") from None
 
-    def _left(self) -> Iterator[Path]:
-        """What processes that were killed left: what was half-written, and checkpoints of runs that are whole."""
-        yield from (self.root / "runs").glob(".*")
-        for record in (self.root / "runs").glob(f"*/{RECORD_NAME}"):
-            yield record.parent.with_name(f"{record.parent.name}.checkpoints")
+    def _left(self, names: Collection[str]) -> Iterator[Path]:
+        """What processes that were killed left: what was half-written, and checkpoints of runs that are whole.
+
+        Nothing else: a user may have named a directory with a `runs/` of somebody else's.
+        """
+        for aside in (self.root / "runs").glob(".*"):
+            if aside.is_dir() and aside.name[1:].rpartition(".")[0] in names:  # see `writing_directory`
+                yield aside
+        for name in names:
+            if (self.run(name) / RECORD_NAME).is_file():
+                yield self.root / "runs" / f"{name}.checkpoints"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def _die_with_the_parent(lifeline: Connection) -> None:
 
 def _death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
+        known = {each.value: each.name for each in signal.Signals}  # not those of real time
+        name = known.get(-exitcode, f"signal {-exitcode}")
         memory = "; perhaps it ran out of memory" if -exitcode == signal.SIGKILL else ""
         return f"The process was killed by {name}{memory}."
     return f"The process ended with exit code {exitcode}. Its log says more."
