@@ -32,6 +32,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     record().write(tmp_path / RECORD_NAME)
     assert read_record(tmp_path / RECORD_NAME) == record()
     assert (record().kept, record().total) == (2, 8)
+    assert record(error="no memory").row()["kept"] is None  # it is not a model without heads
 
 
 def test_records_are_found_wherever_they_lie(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_portable_error_names_files_and_not_where_they_lie() -> None:
             for name, value in {
                 "recipe": {"data": []},
                 "sites": [{"name": "x"}],
-                "size": "big",
+                "size": {"before": 3},
                 "subset": {"a": 3},
                 "costs": {"training": 5},
                 "metrics": {"accuracy": "good"},

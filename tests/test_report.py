@@ -202,6 +202,31 @@ def test_costs_by_hand() -> None:
     assert unpruned[5:] == ["–", "–", "–", "470.0"]
 
 
+def test_speeds_under_several_conditions_are_not_averaged() -> None:
+    """Ten milliseconds of a batch of one and 300 of 32 are not 155 of anything."""
+    speeds = [
+        {"batch_size": 1, "milliseconds": 10.0, "speedup": 1.1},
+        {"batch_size": 32, "milliseconds": 300.0, "speedup": 2.0},
+    ]
+    records = [record(seed=seed, speed={**speed, "device": "cpu"}) for seed, speed in enumerate(speeds)]
+    [found] = group(records)
+    table = efficiency(found)
+    [row] = table.rows
+    assert row[-3].text == row[-2].text == "–" and "under several, see the figures" in table.caption
+    [alike] = group([record(seed=seed, speed=speeds[0]) for seed in range(2)])
+    assert [cell.text for cell in efficiency(alike).rows[0]][-3:-1] == ["10.0", "1.100"]
+
+
+def test_groups_of_translation_have_names() -> None:
+    """Data of two files, and a new model's shape."""
+    recipe = {
+        "model": "new:transformer-base,encoder_layers=4", "method": "unpruned", "task": "translation",
+        "data": {"train": "d/multi30k/train.en.gz,x", "validation": "d/multi30k/t.en.gz,d/multi30k/t.de.gz"},
+    }  # fmt: skip
+    [found] = group([replace(record(method="unpruned", keep=None), recipe=recipe)])
+    assert found.name == "multi30k/t, new:transformer-base"
+
+
 def test_efficiency_by_hand() -> None:
     found = one([record(method="unpruned", keep=None), record(metrics={"accuracy": 0.8})])
     row = [cell.text for cell in efficiency(found).rows[1]]

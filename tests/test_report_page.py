@@ -235,5 +235,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert ran.exit_code == 0 and f"{count} records" in ran.output.replace("\n", " ")
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert len(page.data["records"]) == count and ("h1", {}) in page.elements and "Ours" in page.text
+    told = CliRunner().invoke(cli.app, ["report", str(RESULTS), "-o", str(tmp_path / "r.html"), "--json"])
+    assert json.loads(told.stdout)["records"] == count
     missing = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nothing"), "-o", str(tmp_path / "n.html")])
     assert isinstance(missing.exception, CorruptRecord) and not (tmp_path / "n.html").exists()

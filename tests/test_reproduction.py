@@ -13,9 +13,10 @@ from headcount.errors import BadData, BadRecipe
 from headcount.recipe import Recipe
 from headcount.records import read_records
 from headcount.reproduction import SCALES, experiment_names, read_experiment
-from headcount.reproduction.carry_out import Plan, waves
+from headcount.reproduction.carry_out import Plan, reproduce, waves
 from headcount.reproduction.needs import Cost, Throughput, cost
 from headcount.reproduction.tables import TABLES
+from headcount.sweep import Work
 from processes import headcount
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,45 @@ def test_reinitialised_runs_come_after_those_whose_structure_they_take(tmp_path:
     assert {Path(run.recipe.model).name for run in second} <= {run.name for run in first}
 
 
+REINITIALISED = "reinit-k2-s0-model=runs_lottery-k2-s0"
+
+
+def test_what_chosen_runs_go_on_from_is_chosen_too(tmp_path: Path) -> None:
+    def names(*only: str) -> set[str]:
+        return {run.name for run in Plan(read_experiment("lottery-table-4"), "small", tmp_path, only=only).runs()}
+
+    whole = names()
+    chosen = names("reinit", "k2")
+    assert chosen < whole and {name for name in chosen if name.startswith("reinit")} == {REINITIALISED}
+    assert "lottery-k2-s0" in chosen and len(chosen) == 2
+
+
+def test_nothing_is_begun_on_what_failed(tmp_path: Path) -> None:
+    class Failing:
+        size = 1
+
+        def __init__(self) -> None:
+            self.begun: list[str] = []
+
+        def start(self, work: Work) -> None:
+            self.begun.append(work.run.name)
+
+        def wait(self, seconds: float) -> list[tuple[str, str | None]]:
+            ended = [(name, "no luck") for name in self.begun]
+            begun.extend(self.begun)
+            self.begun = []
+            return ended
+
+        def close(self) -> None:
+            pass
+
+    begun: list[str] = []
+    plan = Plan(read_experiment("lottery-table-4"), "small", tmp_path, only=("reinit", "k2"))
+    progress, records = reproduce(plan, Failing)
+    assert begun == ["lottery-k2-s0"] and [record.error for record in records] == ["no luck"]
+    assert progress.failed[REINITIALISED] == "Not begun: it goes on from lottery-k2-s0, which failed."
+
+
 def test_costs_are_counted_by_hand() -> None:
     """Of Table 4: the baseline and its two smaller sisters, tickets from a shared beginning, and their structures."""
     runs = Plan(read_experiment("lottery-table-4"), "full", Path("o")).runs()
@@ -165,6 +205,8 @@ def test_kept_records_name_no_place_of_this_machine() -> None:
         (["reproduce", "lottery-table-1"], "To carry it out: --yes. For two cores: --scale small."),
         (["reproduce", "lottery-table-1", "--scale", "tiny"], "Unknown scale 'tiny'. Valid: full, small."),
         (["reproduce", "dsp-figure-2", "--scale", "small", "--data", "nowhere"], "There is no directory 'nowhere'."),
+        (["reproduce", "dsp-table-3a", "--data", "."], "'dsp-table-3a' at full scale takes no --data"),
+        (["reproduce", "lottery-table-1", "--scale", "small", "--model", "x"], "takes no --model"),
         (["reproduce", "lottery-table-1", "--scale", "small", "--workers", "0"], "Got workers 0."),
     ],
 )

@@ -19,6 +19,7 @@ from headcount.recipe import Recipe
 from headcount.records import RECORD_NAME, Record, read_records
 from headcount.sweep import Cluster, Place, Progress, Work, cluster, measure_speed, run_sweep
 from headcount.sweep.loop import _next
+from headcount.sweep.workers import _death
 from processes import headcount
 from sweeps import records_of, runs_of
 
@@ -281,6 +282,10 @@ def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path
         ("--workers", "0"): "Got workers 0. Give 1 or more.",
         ("--ray", "127.0.0.1:1"): "Ray at '127.0.0.1:1' does not answer within 5 s",
         ("--ray", "nonsense"): "Got Ray address 'nonsense'. Give host:port",
+        ("--ray", "auto", "--workers", "2"): "--workers are runs at a time on this machine. On Ray",
+        ("--ray-gpus", "4"): "are of runs on a Ray cluster. Name it: --ray auto",
+        ("--threads", "2000"): "Got threads 2000. Give 1024 or fewer",
+        ("--only", "k9"): "No run has k9 in its name, whole between hyphens. Runs: magnitude-k2-s0",
     }.items():
         refused = headcount("sweep", file, "-o", tmp_path / "out", *words)
         assert refused.returncode == 1 and message in refused.stderr, refused.stderr
@@ -292,6 +297,22 @@ def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path
         assert refused.returncode == 1 and f"{message}. Name another directory" in refused.stderr, refused.stderr
     assert [each.name for each in (tmp_path / "model").iterdir()] == ["config.json"]
     assert "There is no file" in headcount("sweep", tmp_path / "none.toml", "-o", tmp_path / "out").stderr
+
+
+def test_what_would_be_done_is_listed(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    file = grid_file(["magnitude", "random"], [2], [0, 1])
+    words = ["sweep", file, "-o", tmp_path / "out", "--dry-run", "--only", "random"]
+    rows = json.loads(headcount(*words, "--json").stdout)
+    assert [row["name"] for row in rows] == ["random-k2-s0", "random-k2-s1"] and rows[0]["keep"] == 2
+    shown = headcount(*words).stdout
+    assert "random-k2-s1" in shown and "magnitude" not in shown and "2 runs" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_a_process_died_in_words() -> None:
+    assert _death(-9) == "The process was killed by SIGKILL; perhaps it ran out of memory."
+    assert _death(-40) == "The process was killed by signal 40."  # of real time: it has no name
+    assert _death(3) == "The process ended with exit code 3. Its log says more."
 
 
 def test_a_recipe_in_a_file_is_carried_out(grid_file: Callable[..., Path], tmp_path: Path) -> None:

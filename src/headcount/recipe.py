@@ -10,7 +10,7 @@ from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.methods import METHODS, method, method_class
 from headcount.methods.choice import AUTO
-from headcount.records import signature
+from headcount.records import short_source, signature
 from headcount.settings import TrainingSettings, world_size
 from headcount.tasks import TASKS
 from headcount.typed import described, field_types, fits, fitted
@@ -91,9 +91,9 @@ class Recipe:
                 "unit": None if self.unit == "group" else self.unit,
                 "task": self.task,
                 "model": "/".join(PurePath(self.model).parts[-2:]),
-                "train": f"{_short(str(self.data['train']))}:{examples}",
-                "eval": _short(str(self.data["validation"])) + ("" if limit is None else f":{limit}"),
-                "dev": _short(development) if isinstance(development, str) else development,
+                "train": f"{short_source(str(self.data['train']))}:{examples}",
+                "eval": short_source(str(self.data["validation"])) + ("" if limit is None else f":{limit}"),
+                "dev": short_source(development) if isinstance(development, str) else development,
                 "epochs": training.epochs,
                 "steps": training.steps,
                 "lr": training.lr,
@@ -250,12 +250,3 @@ def make_task(name: str, data: Mapping[str, Any]) -> Any:
     if missing := [each for each in needed if not data.get(each)]:
         raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
     return TASKS[name](**data)
-
-
-def _short(source: str) -> str:
-    """The last folder and the bare name of a file: `nli/train`; of two, the first; a Hub name as it is."""
-    source = source.split(",")[0]
-    if source.startswith("hub:"):
-        return source.removeprefix("hub:").replace(":", "/")
-    path = PurePath(source)
-    return "/".join([*path.parts[-2:-1], path.name.split(".")[0]])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, get_type_hints
 
 from headcount.errors import CorruptRecord
@@ -237,6 +237,18 @@ def _parse(line: str, place: str) -> Record:
             f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
         )
     return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
+
+
+def short_source(source: str) -> str:
+    """What data are called: the last folder and the bare name of a file, `nli/train`; of two files, the first's.
+
+    A Hub name stays as it is.
+    """
+    source = source.split(",")[0]
+    if source.startswith("hub:"):
+        return source.removeprefix("hub:").replace(":", "/")
+    path = PurePosixPath(source.replace("\\", "/"))
+    return "/".join([*path.parts[-2:-1], path.name.split(".")[0]])
 
 
 def library_versions() -> dict[str, str]:

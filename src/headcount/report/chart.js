@@ -123,6 +123,10 @@ class Chart {
       if (level) this.level(svg, y);
       for (const line of lines) this.line(svg, line, x, y, colour(line));
       if (level) this.points.push({ name: level.name, px: this.frame.right, py: y.at(level.y[0]), x: null, y: level.y[0], runs: level.runs });
+    } else {
+      const text = drawn("text", { x: this.width / 2, y: height / 2, "text-anchor": "middle", class: "none" });
+      text.textContent = this.lines().length ? "All lines are switched off." : `No run has this (${this.choice}).`;
+      svg.append(text);
     }
     this.ring = drawn("circle", { class: "ring", r: 9, visibility: "hidden" });
     svg.append(this.ring);

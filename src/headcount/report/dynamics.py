@@ -93,7 +93,7 @@ def _over_steps(group: Group, figure: Figure, value: Callable[[Look], float | No
     if not lines:
         return replace(figure, lacking=_lacks(figure))
     # The same choices in the same order for all of these figures: they are chosen together.
-    seen = [(run.kept, series.name) for series in group.series for run in series.runs if _looks(run)]
+    seen = [(run.kept, series.name) for series in group.series for run in series.runs if looks_of(run)]
     methods = Counter(kept for kept, _ in set(seen))
     order = sorted(methods, key=lambda kept: (-methods[kept], kept))
     choices = tuple(f"{kept} heads" for kept in order)
@@ -106,12 +106,12 @@ def _unpruned(group: Group, value: Callable[[Look], float | None]) -> list[Line]
 
 
 def _line(name: str, run: Run, colour: int, value: Callable[[Look], float | None]) -> Line:
-    told = [(number(look.get("step")), value(look)) for look in _looks(run)]
+    told = [(number(look.get("step")), value(look)) for look in looks_of(run)]
     at = [Point(x, y, y, y, (run.index,)) for x, y in told if x is not None and y is not None]
     return Line(name, tuple(at), colour)
 
 
-def _looks(run: Run) -> list[Look]:
+def looks_of(run: Run) -> list[Look]:
     """The looks of the training that led to the subset: of several stages the last that ended with it, or the last."""
     looks = [look for look in run.record.dynamics if isinstance(look, dict) and number(look.get("step")) is not None]
     stages: dict[Any, list[Look]] = {}

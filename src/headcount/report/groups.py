@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from headcount.records import Record
+from headcount.records import Record, short_source
 
 DATA = ("train", "validation", "train_limit", "validation_limit", "languages")
 """What makes two runs' data the same data; how it is read tells series apart, not groups."""
@@ -75,8 +75,9 @@ class Run:
         speed = self.record.speed
         if number(speed.get("speedup")) is None:
             return ""
-        shown = {"batch": "batch_size", "length": "length", "threads": "threads", "": "device"}
+        shown = {"batch": "batch_size", "length": "length", "threads": "threads", "": "device", "products": "matmul"}
         told = [f"{name} {speed[key]}".strip() for name, key in shown.items() if speed.get(key) is not None]
+        told += [str(speed["processor"])] if speed.get("processor") else []
         return ", ".join(told) or "conditions not recorded"
 
     def cost(self, purpose: str, what: str) -> float | None:
@@ -313,22 +314,15 @@ def _data_key(record: Record) -> str:
 def _short(run: Run) -> str:
     data = _table(run.record.recipe.get("data"))
     limit = data.get("train_limit")
-    first = f"{_tail(data.get('validation'))}{f' ({limit} to learn from)' if limit else ''}"
-    return f"{first}, {_tail(run.origin.recipe.get('model'))}"
+    first = f"{short_source(str(data.get('validation')))}{f' ({limit} to learn from)' if limit else ''}"
+    model = str(run.origin.recipe.get("model")).replace("\\", "/").split(",")[0]  # of a new one's shape, its name
+    return f"{first}, {'/'.join(PurePosixPath(model).parts[-2:])}"
 
 
 def _full(run: Run) -> str:
     data = {name: value for name, value in _table(run.record.recipe.get("data")).items() if value is not None}
     shown = {"task": run.record.recipe.get("task"), "model": run.origin.recipe.get("model"), **data}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _tail(path: Any) -> str:
-    """The last two parts of a path, without what says how a file is packed."""
-    text = "/".join(PurePosixPath(str(path).replace("\\", "/")).parts[-2:])
-    for ending in (".gz", ".tsv", ".csv", ".jsonl", ".json"):
-        text = text.removesuffix(ending)
-    return text
 
 
 def _table(value: Any) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def efficiency(group: Group) -> Table:
     title = "Heads, size, quality and speed"
     conditions = sorted({run.conditions for run in group.runs} - {""})
     measured = f"Speed: {'; '.join(conditions)}." if conditions else "No record holds a measured speed."
+    if len(conditions) > 1:
+        measured += " Where a row's runs were measured under several, see the figures."
     said = f"Means over seeds; of the heads per layer, the first seed's. Δ is to the unpruned model. {measured}"
     columns = (
         "method", "heads", "per layer", group.metric_label, "Δ", "parameters", "MB", "ms", "speed-up", "FLOPs predict",
@@ -104,7 +106,12 @@ def _efficiency_row(group: Group, name: str, runs: tuple[Run, ...]) -> tuple[Cel
     change = None if quality is None or unpruned is None or runs == group.baseline else quality - unpruned[0]
     after = [size if isinstance(size := run.record.size.get("after"), dict) else {} for run in runs]
     parameters, bytes_ = (_mean(number(size.get(what)) for size in after) for what in ("parameters", "bytes"))
-    speed = {what: _mean(number(run.record.speed.get(what)) for run in runs) for what in ("milliseconds", "speedup")}
+    # Of speeds under different conditions a mean would be of neither; the figures have them apart.
+    alike = len({run.conditions for run in runs} - {""}) < 2
+    speed = {
+        what: _mean(number(run.record.speed.get(what)) for run in runs) if alike else None
+        for what in ("milliseconds", "speedup")
+    }
     kept = f"{runs[0].kept} of {group.total}" if group.total else str(runs[0].kept)
     texts = (
         name,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headcount.records import Record
-from headcount.report.groups import Group, Run, group, mean
+from headcount.report.dynamics import looks_of
+from headcount.report.groups import Group, Run, group, mean, number
 
 Row = dict[str, str]
 
@@ -39,15 +40,16 @@ def heads(records: Sequence[Record]) -> list[Row]:
 def lambdas(records: Sequence[Record]) -> list[Row]:
     """A row a lambda: the heads that it left open, before their number was adjusted."""
     rows = [
-        (float(run.record.notes["voita"]["lambda"]), each, run)
+        (weight, each, run)
         for each, _, run in _runs(records)
-        if "voita" in run.record.notes
+        if isinstance(told := run.record.notes.get("voita"), dict)
+        and (weight := number(told.get("lambda"))) is not None
     ]
     return [
         {
             "data": each.name,
             "lambda": f"{weight:g}",
-            "heads left open": str(run.record.notes["voita"]["open"]),
+            "heads left open": str(run.record.notes["voita"].get("open", "")),
             "adjusted to": str(run.kept),
             each.metric: _number(each.quality(run)),
         }
@@ -90,7 +92,7 @@ def dynamics(records: Sequence[Record]) -> list[Row]:
     """A row a run whose heads were chosen during its training: when the choice was made, and what came after."""
     rows = []
     for each, name, run in _runs(records):
-        looks = [look for look in run.record.dynamics if "finally_kept" in look and "step" in look]
+        looks = [look for look in looks_of(run) if number(look.get("finally_kept")) is not None]
         if looks:
             settled = len(looks)
             while settled and looks[settled - 1]["finally_kept"] == 1:
@@ -113,8 +115,7 @@ def convergence(records: Sequence[Record]) -> list[Row]:
     """A row a run: the figure on development data at each look of its last training."""
     rows = []
     for each, name, run in _runs(records):
-        stage = run.record.dynamics[-1].get("stage") if run.record.dynamics else None
-        looks = [look for look in run.record.dynamics if look.get("stage") == stage and "development" in look]
+        looks = [look for look in looks_of(run) if isinstance(look.get("development"), dict)]
         cells = {f"step {look['step']}": _number(look["development"].get(each.metric)) for look in looks}
         rows.append({**_about(each, name, run), **cells})
     return _same_columns(rows)
@@ -189,13 +190,15 @@ def _sparsity(run: Run) -> str:
 
 def _speedup(run: Run) -> str:
     told: dict[str, Any] = run.record.speed
-    if "speedup" not in told:
+    values = [number(told.get(name)) for name in ("speedup", "speedup_low", "speedup_high")]
+    if any(value is None for value in values):
         return ""
-    return f"{told['speedup']:.2f} ({told['speedup_low']:.2f}–{told['speedup_high']:.2f})"
+    middle, low, high = (f"{value:.2f}" for value in values)
+    return f"{middle} ({low}–{high})"
 
 
 def _saved(run: Run) -> float | None:
-    faster = run.record.speed.get("speedup")
+    faster = number(run.record.speed.get("speedup"))
     return None if not faster else 100 * (1 - 1 / faster)
 
 

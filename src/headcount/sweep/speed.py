@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headcount.grid import Run
-from headcount.records import RECORD_NAME, read_record
+from headcount.records import RECORD_NAME, machine, read_record
 from headcount.shape import compare_shapes
 from headcount.sweep.work import Place
 
@@ -47,4 +47,5 @@ def _measured(directory: Path, heads: str, conditions: dict[str, Any]) -> dict[s
         **{name: getattr(comparison, name) for name in CONDITIONS},
         **{name: getattr(pruned, name) for name in MEASURES},
         "milliseconds_before": whole.milliseconds,
+        "processor": machine()["processor"],
     }
