@@ -130,7 +130,7 @@ def section(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
         if failed := [record.name for record in records if record.error is not None]:
             lines += [f"Failed: {', '.join(failed)}.", ""]
         lines += [f"![{experiment.title}]({figure.relative_to(ROOT / 'docs')})\n" for figure in figures(experiment)]
-        lines += [spent(records), ""]
+        lines += [spent(records, len(Plan(experiment, "small", Path("runs"), Path("data"), "model").runs())), ""]
     else:
         lines += ["Small, ours: **not run yet.**\n"]
     given = " --data DATA --model MODEL" if experiment.wants("small", "data") else ""
@@ -177,15 +177,16 @@ def figure_names(experiment: Experiment) -> list[str]:
     return [f"{name}.{choice_name(each)}" for each in experiment.choices for name in names] or list(names)
 
 
-def spent(records: Sequence[Record]) -> str:
+def spent(records: Sequence[Record], wanted: int) -> str:
     """What the small runs took, and on what."""
     done = [record for record in records if record.error is None]
     seconds = sum(float(cost.get("seconds", 0)) for record in done for cost in record.costs.values())
     machines = dict.fromkeys(
         f"{record.machine.get('processor')}, threads: {record.machine.get('threads')}" for record in done
     )
+    share = "" if len(done) == wanted else f", of {wanted} that the command below makes,"
     return (
-        f"Together {len(done)} runs and {seconds / 60:.0f} minutes of training and selection, each reckoned as if it "
+        f"Together {len(done)} runs{share} and {seconds / 60:.0f} minutes of training and selection, each reckoned as if it "
         f"had been alone, on {'; '.join(machines)}."
     )
 

@@ -61,7 +61,9 @@ def sweep(
     ray_cpus: of.RayCpus = None,
     ray_gpus: of.RayGpus = None,
     models: Annotated[bool, typer.Option(help="Keep the pruned models, or the records alone.")] = True,
-    speed: Annotated[bool, typer.Option("--speed", help="At the end, measure the speed of each structure.")] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="At the end, measure the speed of each structure, as bench does.")
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Do not ask, however many runs (above {MANY:,} it asks).")
@@ -103,7 +105,7 @@ def sweep(
             f"See them: headcount records {output}; headcount report {output} -o report.html."
         )
     if speed:
-        measure_speed(runs, output, say)
+        measure_speed(runs, output, say, threads=threads or 1)
     if progress.failed:
         raise typer.Exit(1)
 

@@ -3,8 +3,8 @@
 AUTO = "auto"
 """What stands for a method in a recipe that leaves the choice to headcount."""
 LONG = 10_000
-"""Optimiser steps from which joint DSP is taken. Ours end at 1,895, where it is level with `gradual` on an easy
-task only; the paper's have 36,816. See docs/choose-a-method.md."""
+"""Optimiser steps from which joint DSP is taken. Ours end below 2,000, where it is level with `gradual` on an
+easy task only; the paper's have 36,816. See docs/choose-a-method.md."""
 
 
 def choose(steps: int) -> tuple[str, str]:

@@ -222,7 +222,7 @@ def _style() -> Any:
         import matplotlib
     except ImportError as error:
         raise PruningError(
-            "Figures are drawn by matplotlib, which is not installed: pip install headcount[report]. The page alone "
+            "Figures are drawn by matplotlib, which is not installed: pip install 'headcount[report]'. The page alone "
             "needs no matplotlib: leave out --figures."
         ) from error
     return matplotlib.rc_context(STYLE)

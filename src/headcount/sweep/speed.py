@@ -5,7 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from headcount.errors import PruningError
 from headcount.grid import Run
+from headcount.matmul import fast_matmul
 from headcount.records import RECORD_NAME, machine, read_record
 from headcount.shape import compare_shapes
 from headcount.sweep.work import Place
@@ -22,9 +26,14 @@ def measure_speed(
     Args:
         runs: Those without a record, and those measured before, are passed over.
         output: The sweep's directory.
-        say: Told in a line what goes on.
+        say: Told in a line what goes on; and why a structure could not be measured, which does not stop the others.
         conditions: Of `measure.compare`: batch_size, length, threads, rounds, warmup.
     """
+    with fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu"):  # as the command `bench` does
+        _measure(runs, output, say, conditions)
+
+
+def _measure(runs: Sequence[Run], output: Path, say: Callable[[str], None], conditions: dict[str, Any]) -> None:
     known: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         directory = Place(output.resolve()).run(run.name)
@@ -35,7 +44,11 @@ def measure_speed(
         if not record.speed:
             if structure not in known:
                 say(f"measuring the speed of {record.heads}")
-                known[structure] = _measured(directory, record.heads, conditions)
+                try:
+                    known[structure] = _measured(directory, record.heads, conditions)
+                except PruningError as error:
+                    say(f"its speed could not be measured: {error}")
+                    known[structure] = {}
             replace(record, speed=known[structure]).write(directory / RECORD_NAME)
         known.setdefault(structure, record.speed)
 
