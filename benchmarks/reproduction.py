@@ -186,8 +186,8 @@ def spent(records: Sequence[Record], wanted: int) -> str:
     )
     share = "" if len(done) == wanted else f", of {wanted} that the command below makes,"
     return (
-        f"Together {len(done)} runs{share} and {seconds / 60:.0f} minutes of training and selection, each reckoned as if "
-        f"it had been alone, on {'; '.join(machines)}."
+        f"Together {len(done)} runs{share} and {seconds / 60:.0f} minutes of training and selection, each reckoned "
+        f"as if it had been alone, on {'; '.join(machines)}."
     )
 
 
