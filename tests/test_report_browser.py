@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headcount.records import read_records
 from headcount.report import write_report
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES
-from records_made_up import failed, made_up
+from records_made_up import failed, made_up, record
 
 CHROMIUM = shutil.which("chromium")
 WIDTHS = {"wide": 1280, "narrow": 390}
@@ -203,3 +205,40 @@ def test_a_page_of_nothing_says_so(page: Any, report: Path) -> None:
     other.goto((report / "nothing.html").as_uri())
     assert "There are no records here" in text(other, "#nothing")
     other.close()
+
+
+def test_every_choice_of_our_own_records_is_drawn(browser: Any, tmp_path: Path) -> None:
+    """Of all groups: no coordinate that is no number, no blank, and a word where a choice has nothing."""
+    records, _ = read_records(Path(__file__).parents[1] / "docs" / "results")
+    write_report(records, tmp_path / "report.html")
+    page, said = browser.new_page(viewport={"width": 1280, "height": 900}), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_timeout(300)
+    groups = page.locator("select").first
+    for group in range(groups.locator("option").count()):
+        groups.select_option(index=group)
+        page.wait_for_timeout(200)
+        for field in page.locator("select[data-choice]:visible").all():
+            for choice in range(field.locator("option").count()):
+                field.select_option(index=choice)
+                assert page.evaluate(
+                    "[...document.querySelectorAll('.plot svg')].every((each) => each.children.length > 1)"
+                )
+    assert not said
+    page.close()
+
+
+def test_a_thousand_large_records_are_stepped_through(browser: Any, tmp_path: Path) -> None:
+    about = {"kind": "encoder", "heads": 12, "kv_heads": 12, "head_size": 64}
+    sites = [{"name": f"layer.{layer}", "layer": layer, **about} for layer in range(24)]
+    one = replace(record(), sites=sites, subset={site["name"]: list(range(8)) for site in sites})
+    many = [replace(one, recipe={**one.recipe, "seed": seed}, name=f"r{seed}") for seed in range(1000)]
+    write_report(many, tmp_path / "report.html")
+    page, said = browser.new_page(), []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_timeout(1000)
+    assert not said and page.get_by_text("192 of 288 heads").count()
+    page.close()

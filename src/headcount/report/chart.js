@@ -50,7 +50,8 @@ function powers(start, end, count) {
   for (let power = Math.floor(start); power <= end; power++) {
     if (power % every === 0) ticks.push(...parts.map((part) => Number(`${part}e${power}`)));
   }
-  return ticks.filter((value) => Math.log10(value) >= start && Math.log10(value) <= end);
+  const seen = ticks.filter((value) => Math.log10(value) >= start && Math.log10(value) <= end);
+  return seen.length > 1 ? seen : steps(10 ** start, 10 ** end, count, false); // a stretch as short as from 60 to 90
 }
 
 /** A figure in its place on the page; `choice` says which of its lines are shown. */
