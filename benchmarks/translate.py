@@ -65,7 +65,7 @@ def models(options: argparse.Namespace) -> None:
             model = to_int8(model) if kind == "int8" else model
             translator = LineTranslator(model, tokenizer, Search(options.beam), shortlist, options.batch_tokens)
             score = BLEU().corpus_score(list(translator.translate(pairs.sources)), [pairs.targets]).score
-            name = f"{Path(directory).name} {kind}{end} ({score:.1f} BLEU)"
+            name = f"{directory} {kind}{end} ({score:.1f} BLEU)"
             systems[name] = lambda translator=translator: len(list(translator.translate(pairs.sources))) and words
     interleaved(systems, options.rounds)
 
@@ -116,7 +116,8 @@ def shape(options: argparse.Namespace) -> None:
                 name = f"CTranslate2 {kind}{', vocabulary map' if short else ''}"
                 where = Path(directory) / name.replace(" ", "-")
                 systems[name] = _ctranslate2(marian, where, kind, candidates if short else None, ids)
-        interleaved(systems, options.rounds)
+        chosen = {name: system for name, system in systems.items() if all(part in name for part in options.only)}
+        interleaved(chosen, options.rounds)
 
 
 class _Fixed:
@@ -175,6 +176,7 @@ def main() -> None:
     random.add_argument("--sentences", type=int, default=32)
     random.add_argument("--length", type=int, default=25)
     random.add_argument("--candidates", type=int, default=1500)
+    random.add_argument("--only", action="append", default=[], help="only systems with that in their names: int8")
     random.set_defaults(run=shape)
     for each in (real, random):
         each.add_argument("--rounds", type=int, default=10)
