@@ -88,6 +88,7 @@ def test_other_sentences_and_other_weights_of_the_same_names_are_not_taken_up(
     assert translated.read_text(encoding="utf-8") == before
 
 
+@pytest.mark.slow
 def test_a_killed_teacher_goes_on_with_its_next_line(
     plan: Distillation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ from translators import VOCABULARY, largest, translator
         ),
         ({"decoder_heads": [1] * 7}, "'decoder_heads' is .* for 6 layers"),
         ({"cross_heads": -1}, "'cross_heads' is -1, for 6 layers"),
-        ({"dropout": "x"}, "Got dropout 'x'. Give a number or a whole number."),
+        ({"dropout": "x"}, "Got dropout 'x'. Give a number."),
         ({"decoder_heads": [1.5]}, r"Got decoder_heads \[1.5\]. Give a whole number or a list of whole numbers."),
         ({"tied_decoder_layers": "yes"}, "Got tied_decoder_layers 'yes'. Give true or false."),
         ({"cross_heads": [1] * 6, "tied_decoder_layers": True}, "'cross_heads' is .* for 1 layers"),

@@ -184,6 +184,7 @@ def test_tables_of_records() -> None:
     assert settled["dsp-pipelined"] == "38"
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_script_writes(page_script: ModuleType) -> None:
     page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
     assert page == page_script.page(), "run: python benchmarks/reproduction.py"
