@@ -47,7 +47,10 @@ def test_a_student_learns_what_its_teacher_wrote(plan: Distillation, tmp_path: P
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"seed": 1}, "seed was 0, is 1"), ({"search": Search(3, best=2)}, r"search.beam was 2, is 3")],
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        pytest.param({"search": Search(3, best=2)}, r"search.beam was 2, is 3", marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_what_another_teacher_wrote_is_not_taken_up(
@@ -63,6 +66,7 @@ def test_what_another_teacher_wrote_is_not_taken_up(
     assert before.is_dir() and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_other_sentences_and_other_weights_of_the_same_names_are_not_taken_up(
     plan: Distillation, tmp_path: Path
 ) -> None:

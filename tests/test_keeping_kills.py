@@ -81,6 +81,7 @@ def test_a_kill_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytes
     assert len(more) == 9 and all(map(alike, more, steps[3:])) and alike(same, last)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
     """The whole of it, to the metrics; of a lottery, whose last stage alone keeps anything."""
     options = {"late_reset": 2, "iteration": 1, "heads_per_iteration": 5}

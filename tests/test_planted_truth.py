@@ -122,7 +122,7 @@ def test_the_planted_heads_carry_all(place: Path, tiny_tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [name if name in ("gradual", "michel") else pytest.param(name, marks=pytest.mark.slow) for name in CHOOSES],
+    [name if name == "gradual" else pytest.param(name, marks=pytest.mark.slow) for name in CHOOSES],
 )
 def test_methods_find_them(method: str, place: Path, tmp_path: Path) -> None:
     record = run_recipe(recipe(place, method), tmp_path / "out")

@@ -141,6 +141,7 @@ def test_records_are_a_table_in_one_line(tmp_path: Path) -> None:
     assert {"option.examples", "training.lr", "data.train", "kept", "signature"} <= {*table.columns}
 
 
+@pytest.mark.slow
 def test_the_command_lists_filters_and_exports(tmp_path: Path) -> None:
     lines = [
         json.dumps(record(name, metrics={"accuracy": figure}).to_json()) for name, figure in (("a", 0.5), ("b", 0.75))

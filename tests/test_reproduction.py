@@ -113,6 +113,7 @@ def test_what_chosen_runs_go_on_from_is_chosen_too(tmp_path: Path) -> None:
     assert "lottery-k2-s0" in chosen and len(chosen) == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_begun_on_what_failed(tmp_path: Path) -> None:
     class Failing:
         size = 1

@@ -160,6 +160,7 @@ def test_one_sweep_at_a_time(tmp_path: Path) -> None:
         run_sweep([], tmp_path, Here)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_sweep_and_fails_no_run(grid_file: Callable[..., Path], tmp_path: Path) -> None:
     runs = runs_of(grid_file(["magnitude"], [2, 3], [0]))
 
