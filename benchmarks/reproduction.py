@@ -18,6 +18,7 @@ from typing import Any
 
 from headcount.records import Record, read_records
 from headcount.report import write_report
+from headcount.report.groups import group
 from headcount.report.static import choice_name
 from headcount.reproduction import Experiment, experiment_names, read_experiment
 from headcount.reproduction.carry_out import Plan
@@ -130,6 +131,9 @@ def section(experiment: Experiment, throughputs: Sequence[Throughput]) -> str:
         if failed := [record.name for record in records if record.error is not None]:
             lines += [f"Failed: {', '.join(failed)}.", ""]
         lines += [f"![{experiment.title}]({figure.relative_to(ROOT / 'docs')})\n" for figure in figures(experiment)]
+        names = sorted({each.name.split(",")[0] for each in group(records)})
+        if len(names) > 1 and any(file.stem[-2:] == ".2" for file in figures(experiment)):
+            lines += [f"Of figures that are alike, the first is of {', the next of '.join(names)}.\n"]
         lines += [spent(records, len(Plan(experiment, "small", Path("runs"), Path("data"), "model").runs())), ""]
     else:
         lines += ["Small, ours: **not run yet.**\n"]
@@ -166,7 +170,7 @@ def figures(experiment: Experiment) -> list[Path]:
     return [
         file
         for key in figure_names(experiment)
-        for file in sorted(folder.glob(f"{experiment.source.name}.{key}*.svg"))
+        for file in sorted(folder.glob(f"{experiment.source.name}.{key}*.svg"), key=lambda file: (len(file.name), file))
         if re.fullmatch(rf"{re.escape(key)}(\.\d+)?", file.name.removeprefix(f"{experiment.source.name}.")[:-4])
     ]
 
@@ -182,7 +186,7 @@ def spent(records: Sequence[Record], wanted: int) -> str:
     done = [record for record in records if record.error is None]
     seconds = sum(float(cost.get("seconds", 0)) for record in done for cost in record.costs.values())
     machines = dict.fromkeys(
-        f"{record.machine.get('processor')}, threads: {record.machine.get('threads')}" for record in done
+        f"{record.machine['processor']}, threads: {record.machine['threads']}" for record in done if record.machine
     )
     share = "" if len(done) == wanted else f", of {wanted} that the command below makes,"
     return (
