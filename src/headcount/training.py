@@ -277,6 +277,14 @@ class Workbench:
             )
         return self._batches(self.development)
 
+    def batches_for(self, importance: Any) -> Iterator[Mapping[str, Tensor]]:
+        """What an importance ranks heads by: the development batches, or nothing if it looks at no examples.
+
+        Raises:
+            BadData: See `development_batches`.
+        """
+        return self.development_batches() if importance.needs_examples else iter(())
+
     def _batches(self, rows: Dataset) -> Iterator[Mapping[str, Tensor]]:
         lengths, size = np.asarray(rows["length"]), self.settings.batch_size
         order = np.argsort(lengths, kind="stable")

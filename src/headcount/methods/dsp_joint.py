@@ -78,8 +78,7 @@ class DSPJoint(ScoreOptions):
             candidates, _ = budget.resolve(heads)
             with bench.booked("selection"):
                 ranks = importance(self.start_from, bench.seed)
-                batches = bench.development_batches() if ranks.needs_examples else iter(())
-                found = ranks.scores(bench.model, batches, heads)
+                found = ranks.scores(bench.model, bench.batches_for(ranks), heads)
             found = found[[heads.indices.index(index) for index in candidates.indices]]
             start = self.start_spread * (found - found.mean()) / found.std(correction=0).clamp_min(1e-12)
         return learn(bench, budget, relaxation, start=start).subset()

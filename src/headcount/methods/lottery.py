@@ -137,6 +137,5 @@ class Lottery:
     def _scores(self, bench: Workbench, first_batch: bool = False) -> dict[int, float]:
         """By the flat index of each head that is left."""
         heads, ranks = present(bench.model), importance(self.importance, bench.seed)
-        batches = bench.development_batches() if ranks.needs_examples else iter(())
-        scores = ranks.scores(bench.model, islice(batches, 1 if first_batch else None), heads)
+        scores = ranks.scores(bench.model, islice(bench.batches_for(ranks), 1 if first_batch else None), heads)
         return dict(zip(heads.indices, scores.tolist(), strict=True))
