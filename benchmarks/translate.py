@@ -7,7 +7,7 @@
 scores them. `shape` times random weights, every system on the same source ids and for the same number of target
 pieces: our student, whole and with a quarter of its encoder's heads; CTranslate2 with the same encoder and two layers
 of its own decoder (it has no SSRU), float32 and int8, with and without a vocabulary map; and Marian's `generate`.
-Rounds are interleaved; ratios are medians of ratios within a round, to the first system.
+Rounds are interleaved; ratios are medians of ratios within a round, to the first system or to another by name.
 """
 
 import argparse
@@ -36,9 +36,12 @@ ENCODER_HEADS = [2, 0, 2, 1, 3, 4]
 """A quarter of 48: iteration 12 of Behnke and Heafield 2020, Table 4."""
 
 
-def interleaved(systems: Mapping[str, Callable[[], int]], rounds: int, warmup: int = 1) -> None:
-    """Print what each system did in a second, and its median ratio to the first. Each gives how much it did."""
+def interleaved(systems: Mapping[str, Callable[[], int]], rounds: int, to: str | None = None, warmup: int = 1) -> None:
+    """Print what each system did in a second, and its median ratio to one of them. Each gives how much it did."""
     names, rates = list(systems), {name: [] for name in systems}
+    to = to or names[0]
+    if to not in systems:
+        raise SystemExit(f"Got --to {to!r}. Give one of: {'; '.join(names)}.")
     for number in range(rounds + warmup):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
@@ -46,9 +49,9 @@ def interleaved(systems: Mapping[str, Callable[[], int]], rounds: int, warmup: i
             done = systems[name]()
             if number >= warmup:
                 rates[name].append(done / (time.perf_counter() - start))
-    print("| system | a second | to the first (quartiles) |\n|---|---|---|")
+    print(f"| system | a second | to {to} (quartiles) |\n|---|---|---|")
     for name in names:
-        ratios = [own / first for own, first in zip(rates[name], rates[names[0]], strict=True)]
+        ratios = [own / other for own, other in zip(rates[name], rates[to], strict=True)]
         low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
         print(f"| {name} | {statistics.median(rates[name]):,.0f} | {middle:.3f} ({low:.3f}–{high:.3f}) |", flush=True)
 
@@ -67,13 +70,19 @@ def models(options: argparse.Namespace) -> None:
             score = BLEU().corpus_score(list(translator.translate(pairs.sources)), [pairs.targets]).score
             name = f"{directory} {kind}{end} ({score:.1f} BLEU)"
             systems[name] = lambda translator=translator: len(list(translator.translate(pairs.sources))) and words
-    interleaved(systems, options.rounds)
+    interleaved(systems, options.rounds, options.to)
 
 
 def shape(options: argparse.Namespace) -> None:
     """Random weights in the tiny student's shape: target pieces a second, for so many sentences of so many pieces."""
+    for sentences in options.sentences:
+        print(f"\n{sentences} sentences of {options.length} pieces\n")
+        _shape(options, sentences)
+
+
+def _shape(options: argparse.Namespace, sentences: int) -> None:
     torch.manual_seed(0)
-    sentences, length, vocabulary = options.sentences, options.length, 32000
+    length, vocabulary = options.length, 32000
     ids = torch.randint(4, vocabulary, (sentences, length))
     mask = torch.ones_like(ids)
     candidates = torch.randperm(vocabulary - 4)[: options.candidates].sort().values + 4
@@ -117,7 +126,7 @@ def shape(options: argparse.Namespace) -> None:
                 where = Path(directory) / name.replace(" ", "-")
                 systems[name] = _ctranslate2(marian, where, kind, candidates if short else None, ids)
         chosen = {name: system for name, system in systems.items() if all(part in name for part in options.only)}
-        interleaved(chosen, options.rounds)
+        interleaved(chosen, options.rounds, options.to)
 
 
 class _Fixed:
@@ -173,13 +182,14 @@ def main() -> None:
     real.add_argument("--batch-tokens", type=int, default=1024)
     real.set_defaults(run=models)
     random = commands.add_parser("shape")
-    random.add_argument("--sentences", type=int, default=32)
+    random.add_argument("--sentences", type=int, nargs="+", default=[32], help="in a batch; a table for each number")
     random.add_argument("--length", type=int, default=25)
     random.add_argument("--candidates", type=int, default=1500)
     random.add_argument("--only", action="append", default=[], help="only systems with that in their names: int8")
     random.set_defaults(run=shape)
     for each in (real, random):
         each.add_argument("--rounds", type=int, default=10)
+        each.add_argument("--to", help="the system that ratios are to; the first one otherwise")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)

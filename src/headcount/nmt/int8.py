@@ -128,6 +128,8 @@ def _rounded(module: nn.Module, many: bool) -> nn.Module:
     if isinstance(module, nn.Linear):
         # A site without heads has a projection of nothing: what is left of it is its bias.
         return _linear(module, many=many) if module.weight.numel() else module
+    if isinstance(module, nn.Dropout):
+        return nn.Identity()  # for translating there is none, and at every step even to find that out takes time
     if isinstance(module, SSRU):
         return Int8SSRU(module, many)
     if isinstance(module, TranslationAttention) and not module.is_cross and module.num_heads:

@@ -215,7 +215,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         """The logits of the next token of every hypothesis, after these."""
         if decoding.position == len(decoding.places):
             decoding.places = positions(2 * len(decoding.places), self.config.d_model, decoding.places)
-        x = self.embedding(tokens) * self.config.d_model**0.5 + decoding.places[decoding.position]
+        place = decoding.places[decoding.position]
+        x = torch.add(place, self.embedding(tokens), alpha=self.config.d_model**0.5)
         decoding.position += 1
         x = self.decoder.step(x, decoding.layers, decoding.memory, decoding.memory_mask)
         return decoding.project(x)
