@@ -123,6 +123,8 @@ def test_runs_are_chosen_by_whole_parts_of_their_names() -> None:
     assert having(runs, []) == runs
     with pytest.raises(BadRecipe, match="No run has k4 and s1 in its name, whole between hyphens. Runs: dsp-joint-k3"):
         having(runs, ["k4", "s1"])
+    with pytest.raises(BadRecipe, match="and 2 more, which --dry-run lists"):
+        having([*runs, *runs][:10], ["k4"])
 
 
 def test_a_value_from_the_command_line_is_not_looked_for_in_the_file() -> None:

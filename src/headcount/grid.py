@@ -123,10 +123,9 @@ def having(runs: Sequence[Run], parts: Sequence[str]) -> list[Run]:
     """
     found = [run for run in runs if all(f"-{part}-" in f"-{run.name}-" for part in parts)]
     if not found:
-        raise BadRecipe(
-            f"No run has {' and '.join(parts)} in its name, whole between hyphens. "
-            f"Runs: {', '.join(run.name for run in runs)}."
-        )
+        shown = ", ".join(run.name for run in runs[:8])
+        more = f" and {len(runs) - 8} more, which --dry-run lists without --only" if len(runs) > 8 else ""
+        raise BadRecipe(f"No run has {' and '.join(parts)} in its name, whole between hyphens. Runs: {shown}{more}.")
     return found
 
 
