@@ -268,6 +268,15 @@ def test_a_structure_that_contradicts_model_or_weights_is_named(saved: Path, tmp
         AutoModelForSequenceClassification.from_pretrained(saved)
 
 
+@pytest.mark.parametrize("name", [f"{SITE}.self.query.weight", "classifier.bias"])
+def test_missing_weights_are_not_drawn_at_random(name: str, saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    del weights[name]
+    save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CorruptCheckpoint, match=f"does not hold a whole .*: 1 weights are missing, '{name}' the first"):
+        load(saved)
+
+
 def test_files_that_are_no_checkpoint(saved: Path, tmp_path: Path) -> None:
     (saved / "config.json").write_text("{ not json")
     with pytest.raises(CorruptCheckpoint, match="config.json: not JSON"):

@@ -1,5 +1,6 @@
 """Distillation: what is wrong is said before the teacher begins, and what another teacher wrote is not taken up."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -101,9 +102,9 @@ def test_a_killed_teacher_goes_on_with_its_next_line(
     asked: list[str] = []
     choose = best_by_bleu
 
-    def counted(hypotheses: Any, tokenizer: Any, reference: str) -> str:
+    def counted(hypotheses: Any, tokenizer: Any, reference: str, bleu_tokenize: str) -> str:
         asked.append(reference)
-        return choose(hypotheses, tokenizer, reference)
+        return choose(hypotheses, tokenizer, reference, bleu_tokenize)
 
     monkeypatch.setattr("headcount.distil.best_by_bleu", counted)
     # A kill leaves whole lines and the beginning of one.
@@ -129,6 +130,40 @@ def test_of_n_translations_the_one_nearest_to_the_reference_is_taken(plan: Disti
     assert take([[likely, near]], reference="zwei drei vier sechs") == "zwei drei vier fünf"
     assert take([[near, near, likely]], reference="neun") == "zwei drei vier fünf"  # of equals the likelier
     assert take([], reference="neun") == ""
+
+
+def test_words_are_split_as_the_task_says() -> None:
+    """Chinese has no spaces: 13a takes a sentence for one word, so that none is nearer than another."""
+
+    class Characters:
+        def decode_lines(self, ids: list[list[int]]) -> list[str]:
+            return ["".join(map(chr, line)) for line in ids]
+
+    likely, near = "他昨天买书。", "我今天早上去学校学习中文了。"
+    found = [[Hypothesis(score, [*map(ord, text)]) for score, text in ((-0.1, likely), (-0.2, near))]]
+    reference = "我今天早上去学校学习中文。"
+    assert best_by_bleu(found, Characters(), reference, "zh") == near
+    assert best_by_bleu(found, Characters(), reference) == likely
+
+
+@pytest.mark.slow
+def test_line_ends_inside_sentences_are_spaces(plan: Distillation, tmp_path: Path) -> None:
+    """Rows of JSON may hold them; line n of the teacher's is still the translation of line n."""
+    source, target = (Path(each).read_text(encoding="utf-8").splitlines() for each in plan.data["train"].split(","))
+    rows = [{"en": a.replace(" ", "\n", 1), "de": b} for a, b in zip(source, target, strict=True)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {**plan.data, "train": str(tmp_path / "rows.jsonl"), "languages": ("en", "de")}
+    distil(replace(plan, data=data, search=Search(2)), tmp_path / "out")
+    read = [(tmp_path / "out.distilled" / f"train.{side}").read_text(encoding="utf-8") for side in ("source", "target")]
+    assert read[0].splitlines()[0] in source and read[0].count("\n") == read[1].count("\n") == len(source) - 5
+
+
+@pytest.mark.slow
+def test_what_is_the_students_alone_may_change(plan: Distillation, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="No such file"):
+        distil(replace(plan, data={**plan.data, "validation": "a,b"}), tmp_path / "out")
+    moved = shutil.copytree(plan.teacher, tmp_path / "moved")
+    distil(replace(plan, teacher=str(moved), data={**plan.data, "max_length": 100, "beam": 2}), tmp_path / "out")
 
 
 def test_tables_are_read_by_the_columns_that_were_named(plan: Distillation, tmp_path: Path) -> None:

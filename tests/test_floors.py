@@ -42,6 +42,7 @@ FLOORS = {
     "selfcheck": 2,
     "surgery": 2,
     "anatomy": 1,
+    "device": 1,
     "matmul": 1,
     "nmt": 1,
     "heads": 0,

@@ -1,6 +1,7 @@
 """Eight-bit products: rounding by hand, the bound of their error, and translations that stay."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import headcount
+from headcount.errors import BadRecipe
 from headcount.nmt import Search, Translator, TranslatorConfig, to_int8
 from headcount.nmt.int8 import Int8Linear, round_rows
 from headcount.nmt.search import search
@@ -69,6 +71,15 @@ def test_a_model_computes_nearly_the_same(decoder_type: str, heads: int | list[i
         )
     difference = float((found - exact).abs().max() / exact.abs().max())
     assert 0 < difference < 0.06  # rounded, and no more than that
+
+
+def test_rounded_twice_and_saved(tmp_path: Path) -> None:
+    model = to_int8(Translator(TranslatorConfig(vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1)).eval())
+    layers = [type(each) for each in model.modules()]
+    assert [type(each) for each in to_int8(model).modules()] == layers
+    with pytest.raises(BadRecipe, match="An int8 model is not saved. Save the model that it was made from"):
+        model.save_pretrained(tmp_path / "int8")
+    assert not list(tmp_path.iterdir())
 
 
 def test_candidates_are_rows_of_all() -> None:

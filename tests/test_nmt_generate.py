@@ -50,6 +50,22 @@ def test_a_limit_and_what_is_no_argument(saved: Translator) -> None:
         saved.generate(ids, do_sample=True, top_k=3)
 
 
+def test_padding_before_text_is_refused(saved: Translator) -> None:
+    ids = torch.tensor([[3, 4, 2], [0, 5, 2]])
+    with pytest.raises(BadRecipe, match="Got padding before text, .* padding_side='right'"):
+        saved.generate(ids, (ids != 0).long())
+
+
+def test_as_many_rows_as_were_asked_for(saved: Translator) -> None:
+    """Within one piece there are fewer translations than eight; the last rows are empty."""
+    ids, mask = sources((4, 2), 2, most=9).values()
+    with torch.no_grad():
+        saved.output.bias[7:] = -torch.inf
+    found = saved.generate(ids, mask, num_beams=8, num_return_sequences=8, max_new_tokens=1)
+    assert len(found) == 16 and found[7].tolist() == found[15].tolist() == [START, END, *[0] * (found.shape[1] - 2)]
+    assert found[0].tolist() != found[7].tolist() or found[1].tolist() != found[7].tolist()
+
+
 def test_more_translations_than_the_beam_is_wide(saved: Translator) -> None:
     with pytest.raises(BadRecipe, match="Got the 2 best of a beam of 1"):
         saved.generate(torch.tensor([[3, 2]]), num_return_sequences=2)

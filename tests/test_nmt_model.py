@@ -161,7 +161,7 @@ def test_ways_to_call() -> None:
     loss, logits, memory = model(**SOURCE, labels=LABELS, return_dict=False)
     assert torch.equal(logits, full.logits) and torch.equal(loss, full.loss)
     assert torch.equal(memory, model.encode(**SOURCE)[0])
-    with pytest.raises(ValueError, match="Give labels or decoder_input_ids; to translate, use headcount.nmt.translate"):
+    with pytest.raises(ValueError, match="Give labels or decoder_input_ids; to translate, call generate"):
         model(**SOURCE)
 
 
@@ -219,6 +219,17 @@ def test_what_comes_later_has_no_say(decoder: str, place: int, word: int) -> Non
     assert place == 0 or largest(a[:place], b[:place]) <= 1e-13
     if word != target[0, place]:
         assert largest(a[place], b[place]) > 1e-3 and largest(a[-1], b[-1]) > 1e-6
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_inference_mode_changes_nothing(decoder: str) -> None:
+    """Attention of another implementation serves there; it hides the same."""
+    model = translator(**DECODERS[decoder])
+    expected = model(**SOURCE, labels=LABELS)
+    with torch.inference_mode():
+        found = model(**SOURCE, labels=LABELS)
+    assert largest(found.logits, expected.logits) <= 1e-12
+    assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
 
 
 # Step by step

@@ -131,6 +131,13 @@ BAD_TWO: dict[str, tuple[tuple[str, str | bytes | None], tuple[str, str | bytes 
         ("a.en", b"one\n\xff\n"),
         r"a\.en, line 2: not UTF-8 .*Convert the file to UTF-8",
     ),
+    "gzip by another name": (
+        ("a.de", b"\x1f\x8b\x08"),
+        ("a.en", "one\n"),
+        r"line 1: not UTF-8 .*name that ends in \.gz",
+    ),
+    "UTF-16": (("a.de", "eins\n"), ("a.en", "one\n".encode("utf-16")), r"a\.en, line 1: .*It is UTF-16: convert"),
+    "tables": (("a.tsv", "de\ten\n"), ("b.jsonl", "{}\n"), r"a\.tsv' is a table\. Give one table with two columns"),
     "not UTF-8, gzip": (("a.gz", b"\xe9"), ("a.en", "one\n"), r"a\.gz, line 1: not UTF-8"),
 }
 

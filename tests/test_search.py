@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headcount.errors import BadRecipe
+from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.nmt import Hypothesis, Search, Translator
 from headcount.nmt.search import _beam, search
 from translators import DECODERS, END, PAD, START, sources, translator
@@ -347,13 +347,32 @@ def test_finished_sentences_leave(decoder: str, beam: int, monkeypatch: pytest.M
         ({"most": 0}, "Got most 0."),
         ({"beam": 2, "best": 3}, "Got the 3 best of a beam of 2. Give a beam that is as wide, or fewer best."),
         ({"normalisation": float("nan")}, "Got normalisation nan"),
-        ({"normalisation": -0.1}, "Got normalisation -0.1. Give 0 or more."),
-        ({"longest": 0.0}, "Got longest 0.0. Give more than 0."),
+        ({"normalisation": -0.1}, "Got normalisation -0.1. Give a finite number, 0 or more."),
+        ({"longest": float("inf")}, "Got longest inf. Give a finite number above 0."),
+        ({"longest": 0.0}, "Got longest 0.0. Give a finite number above 0."),
     ],
 )
 def test_settings_that_make_no_sense(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(BadRecipe, match=says):
         Search(**fields)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_model_that_computes_no_numbers(beam: int) -> None:
+    model = model_for()
+    model.output.bias.data.fill_(torch.nan)
+    with pytest.raises(CorruptCheckpoint, match="gives no piece a probability: its weights hold NaN"):
+        search(model, **sources((3, 2), most=9), settings=Search(beam))
+    with pytest.raises(CorruptCheckpoint, match="another shortlist"):
+        search(model_for(), **sources((3, 2), most=9), settings=Search(beam), shortlist=Shortlisted(PAD, START))
+
+
+def test_a_search_with_nothing_left_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, steps = model_for(), []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda *args: steps.append(1) or step(*args))
+    found = search(model, **sources((4, 3), most=9), settings=Search(5), shortlist=Shortlisted(END))
+    assert [[one.ids for one in best] for best in found] == [[[]], [[]]] and len(steps) == 1
 
 
 def test_hypotheses_are_ordered_by_score() -> None:

@@ -259,6 +259,18 @@ def test_the_model_stops_training(tokenizer: TranslatorTokenizer) -> None:
     assert not any(module.training for module in model.modules())
 
 
+def test_a_tokenizer_of_another_size_is_refused(tokenizer: TranslatorTokenizer) -> None:
+    with pytest.raises(BadRecipe, match=f"The tokenizer has {SIZE} pieces, the model {SIZE + 1}"):
+        LineTranslator(translator(vocab_size=SIZE + 1), tokenizer)
+
+
+def test_a_shortlist_of_all_pieces_changes_nothing(model: Translator, tokenizer: TranslatorTokenizer) -> None:
+    both = tokenizer.encode_lines(TEXT)
+    whole = Shortlist.learn(both, both, SIZE, always=range(SIZE))
+    plain, short = (LineTranslator(model, tokenizer, Search(3), shortlist) for shortlist in (None, whole))
+    assert list(short.translate(TEXT)) == list(plain.translate(TEXT))
+
+
 def test_candidates_reach_the_search(model: Translator, tokenizer: TranslatorTokenizer) -> None:
     class Few:
         def candidates(self, ids: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from headcount.run import evaluate
 from headcount.surgery import remove_heads
 from headcount.tasks import Translation
 from headcount.tasks.demo_parallel import write
-from headcount.tasks.translation import TranslationCollator
+from headcount.tasks.translation import TranslationCollator, _loss
 from headcount.tasks.translator import load_translator, new_model
 from recipes import OPTIONS, PRUNING, require_dynamics, slow, some
 from test_resuming import Killed, kill_after
@@ -154,6 +154,25 @@ def test_pipelined_from_a_trained_model(parallel: dict[str, Any], tmp_path: Path
     assert "training" not in small.costs
     same = [(tmp_path / each / "vocabulary.model").read_bytes() for each in ("whole", "small")]
     assert same[0] == same[1]
+
+
+def test_the_loss_does_not_depend_on_batches(parallel: dict[str, Any], tmp_path: Path) -> None:
+    prepared = Translation(**parallel).prepare(SHAPE, tmp_path)
+    losses = [_loss(prepared.model, prepared.development, prepared.collator, tokens) for tokens in (1, 64, 4096)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_a_trained_model_keeps_its_vocabulary(parallel: dict[str, Any], tiny_bert_dir: Path, tmp_path: Path) -> None:
+    prepared = Translation(**parallel).prepare(SHAPE, tmp_path)
+    for each in (prepared.model, prepared.tokenizer):
+        each.save_pretrained(tmp_path / "trained")
+    trained = str(tmp_path / "trained")
+    for same in (None, 90, trained, str(tmp_path / "vocabulary.model")):
+        Translation(**parallel | {"vocabulary": same}).prepare(trained)
+    with pytest.raises(BadRecipe, match="with a vocabulary of 90 pieces of its own, but 'vocabulary' is 80. Leave"):
+        Translation(**parallel | {"vocabulary": 80}).prepare(trained)
+    with pytest.raises(BadRecipe, match="' has a Bert.*. Give a translation model of headcount's"):
+        Translation(**parallel | {"vocabulary": str(tiny_bert_dir)}).prepare(SHAPE)
 
 
 @slow

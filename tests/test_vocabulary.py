@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from headcount.errors import BadData, BadRecipe
-from headcount.nmt import TranslatorTokenizer, learn_vocabulary
+from headcount.nmt import TranslatorTokenizer, learn_vocabulary, read_vocabulary
 from translators import TEXT
 
 SIZE = 64
@@ -43,10 +44,34 @@ def test_special_pieces_come_first(tokenizer: TranslatorTokenizer) -> None:
 def test_the_same_text_makes_the_same_vocabulary(tokenizer: TranslatorTokenizer, tmp_path: Path) -> None:
     """Byte for byte, in a directory that is made for it, with nothing else left there."""
     file = tmp_path / "new" / "vocabulary.model"
-    learn_vocabulary(iter(TEXT * 5), SIZE, file)
+    learn_vocabulary(TEXT * 5, SIZE, file)
     assert file.read_bytes() == Path(tokenizer.vocab_file).read_bytes() and list(file.parent.iterdir()) == [file]
     learn_vocabulary(TEXT * 5, SIZE - 4, file)
     assert len(TranslatorTokenizer(str(file))) == SIZE - 4
+
+
+def test_of_very_many_lines_some_are_drawn_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headcount.nmt.vocabulary.MOST", 40)
+    lines = [f"{line} {number}" for number, line in enumerate(TEXT * 20)]
+    first, again = (learn_vocabulary(lines, SIZE, tmp_path / name) for name in ("a", "b"))
+    assert first.digest == again.digest
+    shown: list[list[str]] = []
+    monkeypatch.setattr(
+        "sentencepiece.SentencePieceTrainer.train", lambda **given: shown.append(list(given["sentence_iterator"]))
+    )
+    with pytest.raises((OSError, RuntimeError, TypeError)):  # nothing was learned
+        learn_vocabulary(lines, SIZE, tmp_path / "c")
+    assert len(shown[0]) == 40 and shown[0] == [line for line in lines if line in set(shown[0])]
+
+
+@pytest.mark.parametrize("ids", [{}, {"pad_id": 0, "bos_id": -1, "eos_id": 2, "unk_id": 1}], ids=str)
+def test_a_vocabulary_with_other_special_pieces_is_refused(ids: dict[str, int], tmp_path: Path) -> None:
+    """SentencePiece's own defaults are others: unknown first, no padding."""
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT * 5), model_prefix=str(tmp_path / "m"), vocab_size=SIZE, minloglevel=2, **ids
+    )
+    with pytest.raises(BadData, match=r"m.model begins with the pieces <.*spm_train --pad_id=0 --bos_id=1"):
+        read_vocabulary(tmp_path / "m.model")
 
 
 @some

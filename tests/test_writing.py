@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headcount.errors import BadRecipe, PruningError
-from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
+from headcount.writing import alone, naming_a_full_disk, require_empty, write_atomically, writing_directory
 
 
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
@@ -76,6 +76,18 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(tmp_path / "none" / "r.json", "one")
     assert caught.value.filename == str(tmp_path / "none" / "r.json")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path / "new" / "out"):
+        says = "Another process is making '.*out'. Wait for it, or name another output"
+        with pytest.raises(BadRecipe, match=says), alone(tmp_path / "new" / "out"):
+            pass
+        with alone(tmp_path / "new" / "other"):
+            pass
+    with alone(tmp_path / "new" / "out"):
+        pass
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_a_link_to_an_empty_directory_is_filled(tmp_path: Path) -> None:

@@ -43,14 +43,21 @@ def load(source: str | Path) -> Any:
     """The model at a directory or Hub name, pruned or not, in the class it was saved as.
 
     Raises:
-        CorruptCheckpoint: See `skeleton`.
+        CorruptCheckpoint: See `skeleton`; or weights are missing, which transformers would draw at random.
         BadRecipe: There is no such model.
     """
     kind = type(skeleton(source))
     try:
-        return kind.from_pretrained(source)
+        model, info = kind.from_pretrained(source, output_loading_info=True)
     except (OSError, SafetensorError) as error:
         raise CorruptCheckpoint(f"'{source}': the weights cannot be loaded: {str(error).splitlines()[0]}") from error
+    # A pooler belongs to a head that classifies: other models are saved without.
+    if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
+        raise CorruptCheckpoint(
+            f"'{source}' does not hold a whole {kind.__name__}: {len(missing)} weights are missing, '{missing[0]}' the "
+            "first of them. Save the model again, or give another."
+        )
+    return model
 
 
 def _require_plain(config: Any, source: str | Path) -> None:

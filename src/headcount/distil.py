@@ -8,11 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sacrebleu.metrics import BLEU
 
+from headcount.device import own_device
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.fingerprint import digest
-from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, TranslatorTokenizer
+from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, TranslatorTokenizer, one_line
 from headcount.recipe import Recipe, differences
 from headcount.records import Record
 from headcount.run import run_recipe
@@ -20,10 +22,13 @@ from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.translation import Translation, given_vocabulary
 from headcount.tasks.translator import load_tokenizer, load_translator, new_config
-from headcount.writing import require_empty, write_atomically
+from headcount.typed import require_least
+from headcount.writing import alone, require_empty, write_atomically
 
 MADE_BY = "distillation.json"
 """Beside what the teacher wrote: what defines it."""
+STUDENTS = {"validation", "validation_limit", "vocabulary", "coverage", "max_length", "beam"}
+"""Fields of the task that are the student's alone: what the teacher writes is the same with others."""
 EVERY = 256
 """Lines that the teacher translates before they are written."""
 
@@ -58,11 +63,20 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     student's checkpoints.
 
     Raises:
-        BadRecipe: The output is not empty, or `OUTPUT.distilled` is of another plan; or see `run_recipe`.
+        BadRecipe: The output is not empty, or `OUTPUT.distilled` is of another plan, or another process is at it; or
+            see `run_recipe`.
         BadData: See `read_pairs`.
     """
     output = output.resolve()
     require_empty(output)
+    directory = output.with_name(output.name + ".distilled")
+    with alone(directory):
+        recipe = _taught(plan, directory, say)
+    return run_recipe(recipe, output, say)
+
+
+def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> Recipe:
+    """Let the teacher translate, as far as it has not yet; the student's training on that."""
     if plan.student.startswith("new:"):
         new_config(plan.student)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})
@@ -70,15 +84,14 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     if isinstance(task.vocabulary, str) and plan.student.startswith("new:"):
         given_vocabulary(task.vocabulary)  # likewise
     train, development, _, _ = task.load()
-    directory = output.with_name(output.name + ".distilled")
     start = {"the teacher's weights": digest(model), "the sources": _digest(train.sources)}
     if plan.search.best > 1:
         start["the references"] = _digest(train.targets)
     _require_ours(directory, plan, start)
-    teacher = LineTranslator(model, tokenizer, plan.search)
+    teacher = LineTranslator(model.to(own_device()), tokenizer, plan.search)
     say(f"the teacher translates {len(train)} lines …")
     files = {
-        "train": _translated(teacher, train, directory, say),
+        "train": _translated(teacher, train, directory, task.bleu_tokenize, say),
         "development": _written(development, directory, "development"),
     }
     data = {name: value for name, value in plan.data.items() if name != "train_limit"}
@@ -93,10 +106,9 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
         for name in ("dropout", "label_smoothing"):
             if f"{name}=" not in student.replace("attention_dropout=", "").replace("activation_dropout=", ""):
                 student += f",{name}=0.0"
-    recipe = Recipe(
+    return Recipe(
         student, "unpruned", None, {**data, **files}, task="translation", training=plan.training, seed=plan.seed
     )
-    return run_recipe(recipe, output, say)
 
 
 def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str]) -> None:
@@ -110,8 +122,9 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
     Raises:
         BadRecipe: It is not.
     """
-    data = {name: value for name, value in plan.data.items() if name not in ("validation", "vocabulary")}
-    named = {"teacher": plan.teacher, "search": asdict(plan.search), "data": data, "seed": plan.seed}
+    students = STUDENTS if plan.search.best > 1 else {*STUDENTS, "bleu_tokenize"}
+    data = {name: value for name, value in plan.data.items() if name not in students}
+    named = {"search": asdict(plan.search), "data": data, "seed": plan.seed}
     file = directory / MADE_BY
     directory.mkdir(parents=True, exist_ok=True)
     if not any(directory.iterdir()):
@@ -122,6 +135,8 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         )
     found = json.loads(file.read_text(encoding="utf-8"))
     before = found.pop("start", {})
+    found["data"] = {name: value for name, value in found.get("data", {}).items() if name not in students}
+    found.pop("teacher", None)  # the weights are what counts
     changed = differences(found, named)
     # What is told by names is not told again by digests.
     if changed := changed or [f"{name} changed since" for name in start if before.get(name) != start[name]]:
@@ -130,15 +145,16 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         )
 
 
-def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str) -> str:
+def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str, bleu_tokenize: str = "13a") -> str:
     """Of the translations of a line, the one with the best sentence BLEU; of equally good ones the likelier.
 
     Args:
         hypotheses: For each part of the line, its translations, best first.
         tokenizer: The model's.
         reference: What a human wrote.
+        bleu_tokenize: How sacreBLEU splits into words.
     """
-    bleu = BLEU(effective_order=True)
+    bleu = BLEU(tokenize=bleu_tokenize, effective_order=True)
     options = [
         " ".join(tokenizer.decode_lines([part[min(n, len(part) - 1)].ids for part in hypotheses]))
         for n in range(max(map(len, hypotheses), default=0))
@@ -153,8 +169,14 @@ def learn_shortlist(
     columns: tuple[str, str] | None = None,
     best: int = 50,
     frequent: int = 50,
+    max_length: int = 128,
+    train_limit: int | None = None,
+    seed: int = 0,
 ) -> Shortlist:
     """A shortlist for a model's vocabulary, learned from training data; see `Shortlist.learn` and `read_pairs`.
+
+    Pairs with more pieces than `max_length` on one side are left out, as in training: memory grows with the product of
+    the sides. Of the others, `train_limit` are drawn by the seed.
 
     Raises:
         UnsupportedModel: It is no translation model of headcount's.
@@ -165,22 +187,29 @@ def learn_shortlist(
             f"'{model}' has a {type(tokenizer).__name__}. Shortlists are for translation models of headcount's "
             "(headcount train-nmt makes those)."
         )
+    require_least(1, train_limit=train_limit, max_length=max_length)
     pairs, _ = read_pairs(train, languages, columns).without_empty()
+    if train_limit is not None:
+        pairs = pairs.take(sorted(np.random.default_rng(seed).permutation(len(pairs))[:train_limit].tolist()))
+    both = zip(tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets), strict=True)
+    fitting = [pair for pair in both if max(map(len, pair)) <= max_length]
     learned = Shortlist.learn(
-        tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets), len(tokenizer),
+        [source for source, _ in fitting], [target for _, target in fitting], len(tokenizer),
         best=best, frequent=frequent, always=(tokenizer.eos_token_id, tokenizer.unk_token_id),
     )  # fmt: skip
     return replace(learned, pieces=tokenizer.digest)
 
 
-def _translated(teacher: LineTranslator, pairs: Pairs, directory: Path, say: Callable[[str], None]) -> str:
+def _translated(
+    teacher: LineTranslator, pairs: Pairs, directory: Path, bleu_tokenize: str, say: Callable[[str], None]
+) -> str:
     """The two files of a distilled corpus; lines that are there already are not translated again."""
     source, target, part = (directory / name for name in ("train.source", "train.target", "train.target.part"))
     _write(source, pairs.sources)
     if not target.is_file():
         done = _whole_lines(part)
         with part.open("a", encoding="utf-8", newline="\n") as file:
-            lines = _choices(teacher, pairs, done)
+            lines = _choices(teacher, pairs, done, bleu_tokenize)
             while chunk := list(islice(lines, EVERY)):
                 file.writelines(f"{line}\n" for line in chunk)
                 file.flush()
@@ -190,12 +219,13 @@ def _translated(teacher: LineTranslator, pairs: Pairs, directory: Path, say: Cal
     return f"{source},{target}"
 
 
-def _choices(teacher: LineTranslator, pairs: Pairs, start: int) -> Iterator[str]:
+def _choices(teacher: LineTranslator, pairs: Pairs, start: int, bleu_tokenize: str) -> Iterator[str]:
     rest = pairs.sources[start:]
     if teacher.search.best == 1:
         return teacher.translate(rest)
     found = zip(teacher.hypotheses(rest), pairs.targets[start:], strict=True)
-    return (best_by_bleu(each, teacher.tokenizer, reference).replace("\n", " ") for each, reference in found)
+    options = (best_by_bleu(each, teacher.tokenizer, reference, bleu_tokenize) for each, reference in found)
+    return (one_line(text) for text in options)
 
 
 def _whole_lines(file: Path) -> int:
@@ -221,4 +251,4 @@ def _digest(lines: list[str]) -> str:
 
 
 def _write(file: Path, lines: list[str]) -> None:
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    write_atomically(file, "".join(f"{one_line(line)}\n" for line in lines))

@@ -1,11 +1,10 @@
 """One recipe in, one record and one checkpoint out."""
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import transformers
 
 from headcount.anatomy import present
 from headcount.checkpoint import save
+from headcount.device import own_device
 from headcount.errors import BadRecipe, PruningError
 from headcount.fingerprint import dataset_digest, digest
 from headcount.heads import Subset
@@ -27,9 +27,9 @@ from headcount.settings import is_first_process, world_size
 from headcount.surgery import remove_heads
 from headcount.tasks.prepared import Prepared
 from headcount.training import Workbench
-from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
+from headcount.writing import alone, naming_a_full_disk, require_empty, write_atomically, writing_directory
 
-BEFORE_TRAINING = ("recipe.json", "start.json", "vocabulary.model")
+BEFORE_TRAINING = ("recipe.json", "start.json", "vocabulary.model", "vocabulary.lock")
 """What stands in a directory of checkpoints before there are any."""
 
 
@@ -56,8 +56,8 @@ def run_recipe(
         The record, as it is written into the output.
 
     Raises:
-        BadRecipe: The output is not empty, the budget does not fit, or checkpoints of another recipe, or of other data
-            or another model of that name, are in the way.
+        BadRecipe: The output is not empty, the budget does not fit, checkpoints of another recipe, or of other data
+            or another model of that name, are in the way, or another process is at the same output.
         BadData: See the task.
         UnsupportedModel: See `anatomy.survey`.
         CorruptCheckpoint: See `headcount.checkpoint.load`.
@@ -66,16 +66,24 @@ def run_recipe(
     """
     output = output.resolve()
     require_empty(output)
-    if recipe.training.precision == "float16" and _device().type == "cpu":
+    if recipe.training.precision == "float16" and own_device().type == "cpu":
         raise BadRecipe(
             "Precision float16 needs an accelerator: CPUs would train in float32. Give bfloat16 or float32."
         )
+    # Of several processes that train together, one has the lock.
+    with alone(output) if is_first_process() else nullcontext():
+        return _carry_out(recipe, output, say, shared, keep_model)
+
+
+def _carry_out(
+    recipe: Recipe, output: Path, say: Callable[[str], None], shared: Path | None, keep_model: bool
+) -> Record:
     task = recipe.make_task()
     checkpoints = _checkpoints(recipe, output)
     try:
         prepared = task.prepare(recipe.model, checkpoints)
         _require_same_start(checkpoints, prepared)
-        model = prepared.model.to(_device())
+        model = prepared.model.to(own_device())
         before, size_before, flops_before = present(model), Size.of(model), _flops(model)
         _, keep = recipe.budget.resolve(before)
     except PruningError:
@@ -160,17 +168,10 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     prepared = task.prepare(source)
     if not prepared.trained:
         raise BadRecipe(f"'{source}' was not trained on this task. Train it first: headcount prune.")
-    metrics: dict[str, float] = task.evaluate(prepared.model, prepared.validation, prepared.collator, device=_device())
+    metrics: dict[str, float] = task.evaluate(
+        prepared.model, prepared.validation, prepared.collator, device=own_device()
+    )
     return metrics
-
-
-def _device() -> torch.device:
-    """The machine's accelerator, or the CPU; of several processes that train together, each has its own."""
-    found = torch.accelerator.current_accelerator()
-    if found is None:
-        return torch.device("cpu")
-    torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(found.type, torch.accelerator.current_device_index())
 
 
 def _accelerator() -> str | None:

@@ -11,11 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from headcount.errors import BadRecipe, DiskFull
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """The same for any file."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
@@ -24,8 +31,8 @@ def write_atomically(path: Path, text: str) -> None:
         error.filename = str(path)  # the name that its reader knows
         raise
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(aside).chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
         os.replace(aside, path)
     except BaseException:
@@ -93,6 +100,26 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
             os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Of several processes that work towards what will stand at this path, one does.
+
+    Raises:
+        BadRecipe: Another one is at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadRecipe(f"Another process is making '{path}'. Wait for it, or name another output.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def require_empty(path: str | Path) -> None:

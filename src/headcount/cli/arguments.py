@@ -202,11 +202,18 @@ def require_sane(**counts: int | None) -> None:
             raise BadRecipe(f"Got {name} {count}. Give {MOST} or fewer; more than the cores do not help.")
 
 
-def set_up(threads: int | None, fast: bool | None) -> None:
-    """Quiet libraries, threads, and fast products if speed matters; what is switched on is said."""
+def set_up(threads: int | None, fast: bool | None, device: str | None = None) -> None:
+    """Quiet libraries, threads, and fast products if speed matters; what is switched on is said.
+
+    Args:
+        threads: On the CPU. None: torch's own choice.
+        fast: Products to be fast where they stay float32. None: speed does not matter.
+        device: The kind that is worked on. None: see `own_device`.
+    """
     import torch
     import transformers
 
+    from headcount.device import own_device
     from headcount.matmul import fast_matmul
 
     transformers.logging.set_verbosity_error()
@@ -217,6 +224,6 @@ def set_up(threads: int | None, fast: bool | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     if fast is not None:
-        mode = fast_matmul(fast, "cuda" if torch.cuda.is_available() else "cpu")
+        mode = fast_matmul(fast, device or own_device())
         if mode.name != "default":
             say(f"matrix products: {mode.why}")

@@ -40,7 +40,7 @@ def bench(
         raise typer.BadParameter("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
     if shape is None and (keep or runtime or sites):
         raise typer.BadParameter("--keep, --sites and --runtime go with --shape; models have the heads they have.")
-    set_up(threads, fast_matmul)
+    set_up(threads, fast_matmul, "cpu")
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:
         comparisons = compare_shapes(

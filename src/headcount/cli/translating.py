@@ -11,6 +11,7 @@ import typer
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json, Model, set_up
 from headcount.cli.pruning import show
+from headcount.errors import BadRecipe
 from headcount.printing import print_json, print_lines, say
 
 Shape = Annotated[
@@ -99,20 +100,30 @@ def translate(
         bool,
         typer.Option("--int8", help="Eight-bit products: faster, nearly the same; what else is in a batch has a say."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda and so on. Default: the accelerator if there is one; with --int8, cpu."),
+    ] = None,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
 ) -> None:
     """Translate standard input to standard output, line for line."""
+    from headcount.device import device_named
     from headcount.nmt import LineTranslator, Search, Shortlist, to_int8
     from headcount.tasks.translator import load_translator
 
-    set_up(threads, fast_matmul)
+    if sys.stdin is None or sys.stdout is None:
+        raise BadRecipe("Standard input or standard output is closed. Lines come from the one and go to the other.")
+    search, likely = Search(beam, normalisation), None if shortlist is None else Shortlist.load(shortlist)
+    where = device_named("cpu" if int8 and device is None else device)
+    if int8 and where.type != "cpu":
+        raise BadRecipe(f"Eight-bit products are for the CPU, got --device {device}. Leave out one of them.")
+    set_up(threads, fast_matmul, where.type)
     if hasattr(signal, "SIGPIPE"):  # whoever reads may stop when they have seen enough
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     loaded, tokenizer = load_translator(model)
     translator = LineTranslator(
-        to_int8(loaded) if int8 else loaded, tokenizer, Search(beam, normalisation),
-        shortlist=None if shortlist is None else Shortlist.load(shortlist),
+        to_int8(loaded) if int8 else loaded.to(where), tokenizer, search, likely,
         batch_tokens=batch_tokens, max_length=max_length, long=long,
     )  # fmt: skip
     broken = 0
@@ -204,12 +215,19 @@ def shortlist(
     frequent: Annotated[int, typer.Option(help="Frequent target pieces, for every sentence.")] = 50,
     text: of.Text = None,
     languages: of.Languages = None,
+    max_length: of.MaxLength = None,
+    train_limit: of.TrainLimit = None,
+    seed: of.Seed = 0,
     json_: Json = False,
 ) -> None:
     """Learn from training data which target pieces a source piece may become; translate --shortlist is faster."""
     from headcount.distil import learn_shortlist
 
-    learned = learn_shortlist(model, train, of.pair(languages), of.pair(text), best, frequent)
+    if output.is_dir():
+        raise BadRecipe(f"Output '{output}' is a directory. Name a file to write.")
+    learned = learn_shortlist(
+        model, train, of.pair(languages), of.pair(text), best, frequent, max_length or 128, train_limit, seed
+    )
     learned.save(output)
     if json_:
         return print_json({"output": str(output), "bytes": output.stat().st_size})
@@ -217,5 +235,8 @@ def shortlist(
 
 
 def _new(shape: str) -> str:
-    """A directory as it is; a shape as a new model of it."""
-    return shape if Path(shape).is_dir() or shape.startswith("new:") else f"new:{shape}"
+    """A directory as it is; a shape as a new model of it, also where a directory has its name (that is `./NAME`)."""
+    from headcount.nmt import PRESETS
+
+    there = shape.partition(",")[0] not in PRESETS and Path(shape).is_dir()
+    return shape if there or shape.startswith("new:") else f"new:{shape}"

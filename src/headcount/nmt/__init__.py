@@ -7,7 +7,7 @@ from headcount.nmt.int8 import to_int8
 from headcount.nmt.model import Translator
 from headcount.nmt.search import Hypothesis, Search
 from headcount.nmt.shortlist import Shortlist
-from headcount.nmt.translate import LineTranslator
+from headcount.nmt.translate import LineTranslator, one_line
 from headcount.nmt.vocabulary import TranslatorTokenizer, learn_vocabulary, read_vocabulary
 
 AutoConfig.register(TranslatorConfig.model_type, TranslatorConfig)
@@ -25,6 +25,7 @@ __all__ = [
     "TranslatorConfig",
     "TranslatorTokenizer",
     "learn_vocabulary",
+    "one_line",
     "read_vocabulary",
     "to_int8",
 ]

@@ -84,7 +84,7 @@ class TranslationAttention(nn.Module):
             queries, keys, values = self.project(hidden_states, key_value_states)
             if state is not None:
                 keys, values = state.append(keys, values)
-        context, weights = self._attend(queries, keys)(
+        context, weights = self._attend(queries, keys, attention_mask)(
             self,
             queries,
             keys,
@@ -103,10 +103,14 @@ class TranslationAttention(nn.Module):
         queries, keys, values = (self._heads(layer(x)) for layer, x in pairs)
         return queries, keys, values
 
-    def _attend(self, queries: Tensor, keys: Tensor) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def _attend(
+        self, queries: Tensor, keys: Tensor, mask: Tensor | None = None
+    ) -> Callable[..., tuple[Tensor, Tensor | None]]:
         """The configured attention; for few tokens on a CPU, where nothing is learned, the same by plain products."""
         name = self.config._attn_implementation
         few = queries.shape[2] * keys.shape[2] <= SHORT and queries.dtype in (torch.float32, torch.float64)
+        # Where a causal layer gets no mask, PyTorch's own attention hides what comes after: the plain products do not.
+        few = few and (mask is not None or not self.is_causal or queries.shape[2] == 1)
         if name == "sdpa" and few and queries.device.type == "cpu" and torch.is_inference_mode_enabled():
             return short_attention
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)

@@ -65,9 +65,9 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     layer_norm_eps: float = 1e-6
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = False  # what is shared is one parameter: there is nothing for transformers to tie
-    pad_token_id: int | None = 0
-    bos_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
+    pad_token_id: int = 0
+    bos_token_id: int = 1
+    eos_token_id: int = 2
     decoder_start_token_id: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -80,6 +80,9 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
             if getattr(self, name) not in valid:
                 raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid: {', '.join(valid)}.")
         require_least(4, vocab_size=self.vocab_size, d_model=self.d_model)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a piece, 0 to {self.vocab_size - 1}.")
         require_least(1, encoder_layers=self.encoder_layers, decoder_layers=self.decoder_layers, ffn_size=self.ffn_size)
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:

@@ -1,9 +1,10 @@
 """The decoder of a translation model: attention or an SSRU over the target, attention to the source."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from headcount.nmt.attention import AttentionState, attention
@@ -23,6 +24,49 @@ class LayerState:
 
     past: AttentionState | Tensor | None = None
     source: AttentionState = field(default_factory=AttentionState)
+
+
+@dataclass
+class Decoding:
+    """Where the translation of a batch stands.
+
+    Attributes:
+        memory: What the encoder made of the source, (sentence, token, model).
+        memory_mask: What of it is padding, as the attention implementation wants it. None: nothing.
+        layers: What each decoder layer remembers.
+        places: Positions of the target, (position, model); more are made when they run out.
+        position: Of the next token.
+        project: The output layer: (..., model) -> (..., candidate).
+    """
+
+    memory: Tensor
+    memory_mask: Tensor | None
+    layers: list[LayerState]
+    places: Tensor
+    position: int
+    project: Callable[[Tensor], Tensor]
+
+    def select(self, sentences: Int[Tensor, " kept"], hypotheses: Int[Tensor, "kept beam"]) -> None:
+        """Keep these sentences, and of each these hypotheses, in this order.
+
+        Args:
+            sentences: Numbers of the sentences that stay, ascending.
+            hypotheses: For each of them, numbers of the hypotheses, counted within the sentence.
+        """
+        beam = hypotheses.shape[1]
+        flat = (sentences[:, None] * beam + hypotheses).flatten()
+        fewer = len(sentences) < len(self.memory)
+        for layer in self.layers:
+            if isinstance(layer.past, Tensor):
+                layer.past = layer.past.flatten(0, 1).index_select(0, flat).view(-1, beam, layer.past.shape[-1])
+            elif layer.past is not None:
+                layer.past.select(flat)
+        if fewer:
+            self.memory = self.memory.index_select(0, sentences)
+            if self.memory_mask is not None:
+                self.memory_mask = self.memory_mask.index_select(0, sentences)
+            for source in {id(layer.source): layer.source for layer in self.layers}.values():
+                source.select(sentences)
 
 
 class DecoderLayer(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
+from headcount.errors import BadRecipe
 from headcount.nmt.attention import TranslationAttention
 from headcount.nmt.layers import FeedForward
 from headcount.nmt.model import Output, Translator
@@ -114,13 +115,26 @@ class Int8SSRU(SSRU):
 def to_int8(model: Translator) -> Translator:
     """The model, with eight-bit products in the place of all its linear layers. It is changed in place.
 
-    Embeddings, layer normalisation, softmax and residuals stay as they are.
+    Embeddings, layer normalisation, softmax and residuals stay as they are. One that has them
+    already is left alone.
     """
+    if isinstance(model.output, Int8Output):
+        return model
+    model.__dict__["save_pretrained"] = _refuse_to_save
     model.float()  # the kernels read float32, whatever the weights were stored in
     model.output = Int8Output(model.output, model.output_weight())
     _rounded(model.encoder, many=True)
     _rounded(model.decoder, many=False)
     return model
+
+
+def _refuse_to_save(*args: object, **kwargs: object) -> None:
+    """Rounded weights are packed, and no state: what was written would lack them.
+
+    Raises:
+        BadRecipe: Always.
+    """
+    raise BadRecipe("An int8 model is not saved. Save the model that it was made from: rounding takes a moment.")
 
 
 def _rounded(module: nn.Module, many: bool) -> nn.Module:

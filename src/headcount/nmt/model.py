@@ -1,7 +1,6 @@
 """A translation model of our own, as a model of transformers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,9 +15,10 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from headcount.errors import BadRecipe
 from headcount.nmt.attention import NoHeads
 from headcount.nmt.configuration import TranslatorConfig
-from headcount.nmt.decoder import Decoder, LayerState
+from headcount.nmt.decoder import Decoder, Decoding
 from headcount.nmt.encoder import Encoder
 from headcount.nmt.layers import positions
+from headcount.nmt.search import Search, search
 
 
 class Output(nn.Module):
@@ -35,49 +35,6 @@ class Output(nn.Module):
         if candidates is not None:
             weight, bias = (x.index_select(0, candidates) for x in (weight, bias))
         return partial(nn.functional.linear, weight=weight, bias=bias)
-
-
-@dataclass
-class Decoding:
-    """Where the translation of a batch stands.
-
-    Attributes:
-        memory: What the encoder made of the source, (sentence, token, model).
-        memory_mask: What of it is padding, as the attention implementation wants it. None: nothing.
-        layers: What each decoder layer remembers.
-        places: Positions of the target, (position, model); more are made when they run out.
-        position: Of the next token.
-        project: The output layer: (..., model) -> (..., candidate).
-    """
-
-    memory: Tensor
-    memory_mask: Tensor | None
-    layers: list[LayerState]
-    places: Tensor
-    position: int
-    project: Callable[[Tensor], Tensor]
-
-    def select(self, sentences: Int[Tensor, " kept"], hypotheses: Int[Tensor, "kept beam"]) -> None:
-        """Keep these sentences, and of each these hypotheses, in this order.
-
-        Args:
-            sentences: Numbers of the sentences that stay, ascending.
-            hypotheses: For each of them, numbers of the hypotheses, counted within the sentence.
-        """
-        beam = hypotheses.shape[1]
-        flat = (sentences[:, None] * beam + hypotheses).flatten()
-        fewer = len(sentences) < len(self.memory)
-        for layer in self.layers:
-            if isinstance(layer.past, Tensor):
-                layer.past = layer.past.flatten(0, 1).index_select(0, flat).view(-1, beam, layer.past.shape[-1])
-            elif layer.past is not None:
-                layer.past.select(flat)
-        if fewer:
-            self.memory = self.memory.index_select(0, sentences)
-            if self.memory_mask is not None:
-                self.memory_mask = self.memory_mask.index_select(0, sentences)
-            for source in {id(layer.source): layer.source for layer in self.layers}.values():
-                source.select(sentences)
 
 
 class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
@@ -146,7 +103,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         """
         if decoder_input_ids is None:
             if labels is None:
-                raise ValueError("Give labels or decoder_input_ids; to translate, use headcount.nmt.translate.")
+                raise ValueError("Give labels or decoder_input_ids; to translate, call generate.")
             decoder_input_ids = self.shift_right(labels)
         memory, memory_mask = self.encode(input_ids, attention_mask)
         x = self._embed(self.embedding, decoder_input_ids)
@@ -236,26 +193,27 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         What is more than this, shortlists and scores for example, `search` has.
 
         Args:
-            input_ids: The source.
+            input_ids: The source; what is padding in a row comes after the text.
             attention_mask: 0 where it is padding. None: nowhere.
             num_beams: See `Search.beam`.
             length_penalty: See `Search.normalisation`.
-            num_return_sequences: Translations of each sentence, at most `num_beams`; there may be fewer to give.
+            num_return_sequences: Translations of each sentence, at most `num_beams`. Of one that has
+                fewer, because there are no more within its length, the last are empty.
             max_new_tokens: See `Search.most`.
             others: There are none; transformers' other arguments are refused.
 
         Raises:
-            BadRecipe: A number is not allowed, or an argument is none of these.
+            BadRecipe: A number is not allowed, padding comes before text, or an argument is none of these.
         """
         if others:
             raise BadRecipe(
                 f"Got {', '.join(others)}. A translation model of headcount's generates by num_beams, length_penalty, "
                 "num_return_sequences and max_new_tokens."
             )
-        from headcount.nmt.search import Search, search  # which knows this model
-
         settings = Search(num_beams, length_penalty, num_return_sequences, most=max_new_tokens)
         text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if (text.diff(dim=1) > 0).any():
+            raise BadRecipe("Got padding before text, which moves its positions. Tokenize with padding_side='right'.")
         was_training = self.training
         self.eval()
         try:
@@ -263,7 +221,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         finally:
             self.train(was_training)
         start, end = self.config.decoder_start_token_id, self.config.eos_token_id
-        lines = [torch.tensor([start, *one.ids, end]) for best in found for one in best]
+        ids = [[one.ids for one in best] + [[]] * (num_return_sequences - len(best)) for best in found]
+        lines = [torch.tensor([start, *one, end]) for best in ids for one in best]
         padded = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=self.config.pad_token_id)
         return padded.to(input_ids.device)
 

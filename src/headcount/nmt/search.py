@@ -1,15 +1,16 @@
 """Greedy and beam search for the best translation of a batch; finished sentences leave it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from headcount.errors import BadRecipe
-from headcount.nmt.model import Decoding, Translator
+from headcount.errors import BadRecipe, CorruptCheckpoint
+from headcount.nmt.decoder import Decoding
 from headcount.typed import require_least
 
 
@@ -19,6 +20,28 @@ class Candidates(Protocol):
 
     def candidates(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, " candidate"]:
         """The pieces that translations of these sentences may have, ascending."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A model that translates step by step; see `Translator`."""
+
+    config: Any
+
+    def start(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        beam: int = 1,
+        candidates: Tensor | None = None,
+        forbidden: Sequence[int] = (),
+    ) -> Decoding:
+        """Read the source."""
+        ...
+
+    def step(self, tokens: Tensor, decoding: Decoding) -> Tensor:
+        """The logits of the next token of every hypothesis, (sentence, beam, candidate)."""
         ...
 
 
@@ -47,9 +70,9 @@ class Search:
                 f"Got the {self.best} best of a beam of {self.beam}. Give a beam that is as wide, or fewer best."
             )
         if not 0 <= self.normalisation < math.inf:
-            raise BadRecipe(f"Got normalisation {self.normalisation}. Give 0 or more.")
+            raise BadRecipe(f"Got normalisation {self.normalisation}. Give a finite number, 0 or more.")
         if not 0 < self.longest < math.inf:
-            raise BadRecipe(f"Got longest {self.longest}. Give more than 0.")
+            raise BadRecipe(f"Got longest {self.longest}. Give a finite number above 0.")
 
 
 @dataclass(frozen=True, order=True)
@@ -67,7 +90,7 @@ class Hypothesis:
 
 @torch.inference_mode()
 def search(
-    model: Translator,
+    model: Decodes,
     input_ids: Int[Tensor, "sentence source"],
     attention_mask: Int[Tensor, "sentence source"],
     settings: Search,
@@ -96,7 +119,7 @@ def search(
 
 
 def _greedy(
-    model: Translator, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
+    model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
     end, start = model.config.eos_token_id, model.config.decoder_start_token_id
     count = len(limits)
@@ -107,6 +130,8 @@ def _greedy(
     lengths = limits.clone()
     for position in range(found.shape[1]):
         logits = model.step(tokens, decoding)[:, 0].to(scores.dtype)
+        if not position:
+            _require_numbers(logits.log_softmax(-1))
         at = _argmax(logits)
         scores[here] += logits.log_softmax(-1).amax(-1)
         token = at if pieces is None else pieces[at]
@@ -126,7 +151,7 @@ def _greedy(
 
 
 def _beam(
-    model: Translator, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
+    model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
     beam, end, device = settings.beam, model.config.eos_token_id, limits.device
     count, longest = len(limits), int(limits.max())
@@ -136,9 +161,12 @@ def _beam(
     scores = torch.full((count, beam), -torch.inf, dtype=_precision(decoding), device=device)
     scores[:, 0] = 0  # all hypotheses are alike before the first piece: one of them counts
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
+    most = limits.tolist()
     for position in range(longest):
         logits = model.step(tokens, decoding).to(scores.dtype)
         totals = scores[:, :, None] + logits.log_softmax(-1)
+        if not position:
+            _require_numbers(totals[:, 0])
         best, at = _top(totals.flatten(1), 2 * beam)
         parent, token = at // logits.shape[-1], at % logits.shape[-1]
         token = token if pieces is None else pieces[token]
@@ -155,10 +183,11 @@ def _beam(
         found = found.gather(1, parent[:, :, None].expand(-1, -1, longest))
         found[:, :, position] = token
         stay = []
+        going_on = scores.isfinite().any(1).tolist()
         for row, sentence in enumerate(here):
-            if len(finished[sentence]) >= beam:
+            if len(finished[sentence]) >= beam or not going_on[row]:
                 continue
-            if position + 1 >= int(limits[sentence]):
+            if position + 1 >= most[sentence]:
                 finished[sentence] += [
                     Hypothesis(float(score) / norm, ids.tolist())
                     for score, ids in zip(scores[row], found[row, :, : position + 1], strict=True)
@@ -173,6 +202,19 @@ def _beam(
         here = [here[row] for row in stay]
         tokens, scores, found = token[rows], scores[rows], found[rows]
     return [sorted(each, reverse=True)[: settings.best] for each in finished]
+
+
+def _require_numbers(scores: Float[Tensor, "sentence option"]) -> None:
+    """Make sure that there is something to choose from at the first step.
+
+    Raises:
+        CorruptCheckpoint: The model computes no numbers, or nothing but padding and the start is allowed.
+    """
+    if not scores.isfinite().any(1).all():
+        raise CorruptCheckpoint(
+            "The model gives no piece a probability: its weights hold NaN, or float16 is too narrow for them, or a "
+            "shortlist allows nothing. Take another checkpoint, bfloat16 or float32, or another shortlist."
+        )
 
 
 def _precision(decoding: Decoding) -> torch.dtype:

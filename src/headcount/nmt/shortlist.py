@@ -11,8 +11,6 @@ with the same `best`, but the pieces it adds are rare ones, which batches do not
 larger `best` one direction finds as much in unions of that size.
 """
 
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -27,7 +25,7 @@ from torch import Tensor
 
 from headcount.errors import BadData, BadRecipe
 from headcount.typed import require_least
-from headcount.writing import naming_a_full_disk
+from headcount.writing import naming_a_full_disk, write_bytes_atomically
 
 _MAKE_ONE = "Write one with `headcount shortlist`."
 
@@ -96,20 +94,27 @@ class Shortlist:
     def candidates(self, ids: Int[Tensor, "batch token"]) -> Int64[Tensor, " candidate"]:
         """The pieces that the translations of these sentences may have: ascending, each once, on the device of the ids.
 
-        Padding counts as any piece: where it was in no sentence that was learned from, it adds nothing.
+        The sentences' own pieces are among them: names and addresses are copied. Padding counts as any piece.
 
         Raises:
             BadRecipe: The batch has a piece that is not in the vocabulary of the shortlist.
         """
         chosen = torch.cat((self.shared, self.shared.new_zeros(1)))  # the last is what rows are filled up with
+        own = ids.cpu().flatten().long()
         try:
-            rows = self.likely.index_select(0, ids.cpu().flatten())
+            rows = self.likely.index_select(0, own)
         except IndexError:
             raise BadRecipe(
                 f"Got pieces from {ids.min()} to {ids.max()}, but the shortlist is for a vocabulary of "
                 f"{len(self.likely)}. Give the one that was learned for this model."
             ) from None
-        return chosen.index_fill_(0, rows.flatten(), True)[:-1].nonzero().squeeze(1).to(ids.device)
+        return (
+            chosen.index_fill_(0, rows.flatten(), True)
+            .index_fill_(0, own, True)[:-1]
+            .nonzero()
+            .squeeze(1)
+            .to(ids.device)
+        )
 
     def save(self, file: Path) -> None:
         """Write the shortlist to one file, as safetensors; nothing half-written is ever left under its name.
@@ -117,17 +122,10 @@ class Shortlist:
         Raises:
             PruningError: The disk is full.
         """
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            with naming_a_full_disk(file):
-                pieces = torch.tensor([*bytes.fromhex(self.pieces)], dtype=torch.uint8)
-                aside.write_bytes(save({"likely": self.likely.int(), "shared": self.shared, "pieces": pieces}))
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        pieces = torch.tensor([*bytes.fromhex(self.pieces)], dtype=torch.uint8)
+        with naming_a_full_disk(file):
+            write_bytes_atomically(file, save({"likely": self.likely.int(), "shared": self.shared, "pieces": pieces}))
 
     @classmethod
     def load(cls, file: str | Path) -> "Shortlist":

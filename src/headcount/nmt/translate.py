@@ -47,6 +47,11 @@ class LineTranslator:
         require_least(1, batch_tokens=self.batch_tokens)
         require_least(2, max_length=self.max_length)
         pieces = self.model.config.vocab_size
+        if len(self.tokenizer) != pieces:
+            raise BadRecipe(
+                f"The tokenizer has {len(self.tokenizer)} pieces, the model {pieces}. Give the one that it was trained "
+                "with."
+            )
         if isinstance(self.shortlist, Shortlist) and len(self.shortlist.likely) != pieces:
             raise BadRecipe(
                 f"The shortlist is for a vocabulary of {len(self.shortlist.likely)} pieces, the model's has {pieces}. "
@@ -62,7 +67,7 @@ class LineTranslator:
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
         """The translation of each line, in order; of an empty line an empty one."""
         for hypotheses in self.hypotheses(lines):
-            yield " ".join(self.tokenizer.decode_lines([parts[0].ids for parts in hypotheses])).replace("\n", " ")
+            yield one_line(" ".join(self.tokenizer.decode_lines([parts[0].ids for parts in hypotheses])))
 
     def hypotheses(self, lines: Iterable[str]) -> Iterator[list[list[Hypothesis]]]:
         """For each line, for each of its parts (one, but of long lines), the best translations, best first."""
@@ -138,3 +143,8 @@ class LineTranslator:
             ids[row, : len(sentence)] = torch.tensor(sentence)
         mask = torch.arange(width) < torch.tensor([[len(sentence)] for sentence in sentences])
         return search(self.model, ids.to(device), mask.long().to(device), self.search, self.shortlist)
+
+
+def one_line(text: str) -> str:
+    """The text without line ends, a space for each: the n-th line of a file is the n-th sentence."""
+    return text.replace("\n", " ").replace("\r", " ")

@@ -3,17 +3,21 @@
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from headcount.errors import BadData, BadRecipe
+from headcount.writing import write_bytes_atomically
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 """The first four pieces of every vocabulary, with the ids 0 to 3."""
+MOST = 2_000_000
+"""Lines that a vocabulary is learned from; more would take long, and change little."""
 
 
 class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transformers is untyped here
@@ -62,22 +66,30 @@ def read_vocabulary(file: Path) -> TranslatorTokenizer:
     """The vocabulary that SentencePiece wrote to a file.
 
     Raises:
-        BadData: The file is none of SentencePiece's.
+        BadData: The file is none of SentencePiece's, or its special pieces are others than ours.
     """
     try:
-        return TranslatorTokenizer(str(file))
-    except (RuntimeError, TypeError, ValueError) as error:
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise BadData(
             f"{file} is no vocabulary: SentencePiece cannot read it. Give a model that it wrote, the directory of a "
             "translation model, or a number of pieces, and a vocabulary is learned."
         ) from error
+    first = [pieces.id_to_piece(i) for i in range(min(4, pieces.get_piece_size()))]
+    if first != [PAD, START, END, UNKNOWN]:
+        raise BadData(
+            f"{file} begins with the pieces {' '.join(first)}; of a translation model these are {PAD} {START} {END} "
+            f"{UNKNOWN}. Train it with spm_train --pad_id=0 --bos_id=1 --eos_id=2 --unk_id=3, or give a number of "
+            "pieces."
+        )
+    return TranslatorTokenizer(str(file))
 
 
-def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: float = 1.0) -> TranslatorTokenizer:
+def learn_vocabulary(lines: Sequence[str], size: int, file: Path, coverage: float = 1.0) -> TranslatorTokenizer:
     """A vocabulary of this many pieces (Kudo 2018: a unigram language model), written to the file.
 
     Args:
-        lines: Sentences of both languages.
+        lines: Sentences of both languages; of more than two million, so many drawn at random, always the same.
         size: Pieces, the four special ones among them.
         file: Where it is kept, as SentencePiece's own model.
         coverage: Share of the characters that have a piece of their own; less than 1 for Chinese or Japanese.
@@ -89,19 +101,19 @@ def learn_vocabulary(lines: Iterable[str], size: int, file: Path, coverage: floa
     if size < 16:
         raise BadRecipe(f"Got a vocabulary of {size} pieces. Give 16 or more; 8000 is usual for small data.")
     buffer = io.BytesIO()
+    if len(lines) > MOST:  # SentencePiece would draw them itself, and others each time
+        chosen = np.random.default_rng(0).choice(len(lines), MOST, replace=False)
+        lines = [lines[row] for row in np.sort(chosen)]
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines), model_writer=buffer, vocab_size=size, character_coverage=coverage,
             pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece=PAD, bos_piece=START, eos_piece=END, unk_piece=UNKNOWN,
-            max_sentence_length=16384, input_sentence_size=2_000_000, shuffle_input_sentence=True, num_threads=1,
-            minloglevel=2,
+            max_sentence_length=16384, num_threads=1, minloglevel=2,
         )  # fmt: skip
     except RuntimeError as error:
         most = re.search(r"value <= (\d+)", str(error))
         why = f"at most {most[1]} are possible. Give fewer, or more text." if most else str(error).strip()
         raise BadData(f"SentencePiece cannot make {size} pieces of this text: {why}") from error
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".tmp")
-    aside.write_bytes(buffer.getvalue())
-    aside.replace(file)
+    write_bytes_atomically(file, buffer.getvalue())
     return TranslatorTokenizer(str(file))

@@ -14,6 +14,13 @@ from typing import Any
 
 from headcount.errors import BadData
 
+_OTHERS = {
+    b"\x1f\x8b": "It is gzip: give it a name that ends in .gz",
+    b"\xff\xfe": "It is UTF-16: convert the file to UTF-8",
+    b"\xfe\xff": "It is UTF-16: convert the file to UTF-8",
+}
+"""How files begin that are often taken for text in UTF-8, and what to do."""
+
 Row = tuple[int, Mapping[str, Any]]
 """The line (from 1) on which a row begins, and its values by column."""
 
@@ -59,7 +66,9 @@ def read_lines(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise BadData(f"{path}, line {number}: not UTF-8 ({error.reason}). Convert the file to UTF-8.") from None
+        kind = next((kind for start, kind in _OTHERS.items() if number == 1 and error.object.startswith(start)), None)
+        remedy = kind or "Convert the file to UTF-8"
+        raise BadData(f"{path}, line {number}: not UTF-8 ({error.reason}). {remedy}.") from None
     except (EOFError, zlib.error, OSError) as error:
         raise BadData(f"{path}, after line {number}: cannot be read ({error}).") from error
 
@@ -87,7 +96,10 @@ def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadData(f"{path}, line {begins}: not valid CSV ({error}). Is a quotation mark left open?") from None
+            what = "Is a quotation mark left open?"
+            if "field larger" in str(error):
+                what = "Is a quotation mark left open? Longer fields go into TSV or JSON lines."
+            raise BadData(f"{path}, line {begins}: not valid CSV ({error}). {what}") from None
         if fields:
             yield begins, fields
 

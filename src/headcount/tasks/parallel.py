@@ -100,6 +100,8 @@ def read_pairs(source: str, languages: tuple[str, str] | None = None, columns: t
     there = Path(source).is_file()
     if "," in source and not there:
         first_file, second_file = _two_files(source)
+        if tables := [name for name in (first_file, second_file) if name.lower().endswith(_WITH_COLUMNS)]:
+            raise BadData(f"'{tables[0]}' is a table. Give one table with two columns, or two text files as FILE,FILE.")
         return replace(_side_by_side(source, first_file, second_file, "Mend the files."), file=first_file)
     if not there or not source.lower().endswith(_WITH_COLUMNS):
         raise BadData(

@@ -8,16 +8,21 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
 
 from headcount.errors import BadData, BadRecipe
 from headcount.nmt import LineTranslator, Search, Translator, TranslatorTokenizer, learn_vocabulary, read_vocabulary
+from headcount.sampling import token_batches
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.prepared import Prepared
 from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_config, new_model
 from headcount.typed import require_least
+
+PIECES = 8000
+"""Of a new vocabulary, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Translation:
         languages: Of source and target, as in `("de", "en")`, where files name them.
         columns: The columns of source and target, in a table.
         vocabulary: Pieces of a new model's vocabulary, or a vocabulary that is there: SentencePiece's file, or a
-            model's directory.
+            model's directory. None: 8,000 pieces. A model that is there keeps its own, which must be this one.
         coverage: Share of the characters that have a piece of their own, in a new vocabulary.
         max_length: Training pairs with more pieces on one side are left out, and counted.
         train_limit: Learn from this many pairs only: the first after a shuffle by `seed`. None: all.
@@ -74,7 +79,7 @@ class Translation:
     development: int | str | None = None
     languages: tuple[str, str] | None = None
     columns: tuple[str, str] | None = None
-    vocabulary: int | str = 8000
+    vocabulary: int | str | None = None
     coverage: float = 1.0
     max_length: int = 128
     train_limit: int | None = None
@@ -91,6 +96,10 @@ class Translation:
             raise BadRecipe(f"Got coverage {self.coverage}. Give a share of the characters, above 0, at most 1.")
         if self.bleu_tokenize not in BLEU.TOKENIZERS:
             raise BadRecipe(f"Unknown bleu_tokenize '{self.bleu_tokenize}'. Valid: {', '.join(BLEU.TOKENIZERS)}.")
+        try:
+            BLEU(tokenize=self.bleu_tokenize)
+        except (OSError, RuntimeError) as error:  # some need another package, or a file from the network
+            raise BadRecipe(f"sacreBLEU cannot split words by '{self.bleu_tokenize}': {error}.") from error
 
     def prepare(self, source: str, directory: Path | None = None) -> Prepared:
         """Model and data, as the model reads them.
@@ -101,7 +110,7 @@ class Translation:
 
         Raises:
             BadData: See `read_pairs`; or there is too little of it.
-            BadRecipe: There is no such model, or it does not translate.
+            BadRecipe: There is no such model, it does not translate, or its vocabulary is not the one given.
         """
         trained = not source.startswith(NEW)
         if not trained:
@@ -109,6 +118,7 @@ class Translation:
         train, development, validation, empty = self.load()
         if trained:
             tokenizer, model = load_tokenizer(source), load_any(source)
+            self._require_vocabulary(source, tokenizer)
         else:
             tokenizer = self._new_tokenizer(train, directory)
             model = new_model(source, tokenizer, self.seed)
@@ -207,19 +217,41 @@ class Translation:
         if directory is None:
             raise BadRecipe("A new model needs a directory to keep its vocabulary in, or a vocabulary that is there.")
         file = directory / "vocabulary.model"
-        if file.is_file():
-            return read_vocabulary(file)
-        return learn_vocabulary([*train.sources, *train.targets], self.vocabulary, file, self.coverage)
+        with FileLock(directory / "vocabulary.lock"):  # of processes that train together, one learns it
+            if file.is_file():
+                return read_vocabulary(file)
+            size = PIECES if self.vocabulary is None else self.vocabulary
+            return learn_vocabulary([*train.sources, *train.targets], size, file, self.coverage)
+
+    def _require_vocabulary(self, source: str, tokenizer: Any) -> None:
+        wanted = self.vocabulary
+        if isinstance(wanted, str):
+            wanted, same = f"that of '{wanted}'", given_vocabulary(wanted).digest == getattr(tokenizer, "digest", None)
+        else:
+            same = wanted in (None, len(tokenizer))
+        if not same:
+            raise BadRecipe(
+                f"'{source}' is trained, with a vocabulary of {len(tokenizer)} pieces of its own, but 'vocabulary' is "
+                f"{wanted}. Leave that out, or train a new model."
+            )
 
 
-def given_vocabulary(name: str) -> Any:
-    """The tokenizer of a SentencePiece file, or of a model.
+def given_vocabulary(name: str) -> TranslatorTokenizer:
+    """The vocabulary in a SentencePiece file, or of a translation model of headcount's.
 
     Raises:
         BadData: The file is no vocabulary.
-        BadRecipe: There is nothing of that name.
+        BadRecipe: There is nothing of that name, or it is another kind of model's.
     """
-    return read_vocabulary(Path(name)) if Path(name).is_file() else load_tokenizer(name)
+    if Path(name).is_file():
+        return read_vocabulary(Path(name))
+    tokenizer = load_tokenizer(name)
+    if not isinstance(tokenizer, TranslatorTokenizer):
+        raise BadRecipe(
+            f"'{name}' has a {type(tokenizer).__name__}. Give a translation model of headcount's, SentencePiece's "
+            "file, or a number of pieces."
+        )
+    return tokenizer
 
 
 @torch.inference_mode()
@@ -252,14 +284,14 @@ def _generated(model: Any, tokenizer: Any, lines: Sequence[str], beam: int, batc
 
 
 @torch.inference_mode()
-def _loss(model: Any, dataset: Dataset, collator: TranslationCollator, batch_size: int = 64) -> float:
+def _loss(model: Any, dataset: Dataset, collator: TranslationCollator, tokens: int = 4096) -> float:
     training = [module for module in model.modules() if module.training]
     model.eval()
     total, count = 0.0, 0
     try:
-        order = np.argsort(dataset["length"], kind="stable").tolist()
-        for start in range(0, len(order), batch_size):
-            batch = collator([dataset[row] for row in order[start : start + batch_size]])
+        lengths = np.asarray(dataset["length"])
+        for rows in token_batches(lengths, np.argsort(lengths, kind="stable"), tokens):
+            batch = collator([dataset[row] for row in rows.tolist()])
             pieces = int((batch["labels"] != -100).sum())
             total += pieces * float(model(**{name: value.to(model.device) for name, value in batch.items()}).loss)
             count += pieces

@@ -38,7 +38,8 @@ def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
     name, *changes = source.removeprefix(NEW).split(",")
     if name not in PRESETS:
         raise BadRecipe(
-            f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128."
+            f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128. A "
+            "model to go on with is named by its directory."
         )
     fields: dict[str, Any] = dict(PRESETS[name])
     valid = [each for each in TranslatorConfig.__annotations__ if each not in OF_THE_VOCABULARY]
@@ -72,7 +73,7 @@ def load_tokenizer(source: str) -> Any:
     """
     try:
         return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # SentencePiece's are RuntimeErrors
         raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
 
 
