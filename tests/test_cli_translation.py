@@ -124,6 +124,8 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
     [
         (["train-nmt", "tiny-student", "-o", "x", "--train", "a,b", "--validation", "a,b"], "No such file"),
         (["train-nmt", "tiny", "-o", "x", "--train", "a,b", "--validation", "a,b"], "Unknown shape 'tiny'"),
+        (["train-nmt", "tiny-student", "-o", "x", "--train", "a,b", "--validation", "a,b", "--data", "coverage=much"],
+         "'data.coverage' is a number, got 'much'."),
         (["translate", "nowhere"], "there is no directory 'nowhere'"),
         (["translate", "nowhere", "--beam", "0"], "Got beam 0. Give 1 or more."),
         (["translate", "nowhere", "--device", "abacus"], "This machine has no device 'abacus'"),

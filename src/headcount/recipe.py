@@ -239,7 +239,7 @@ def make_task(name: str, data: Mapping[str, Any]) -> Any:
     """The task of that name on its data.
 
     Raises:
-        BadRecipe: There is no such task, it has no such field, or one that it needs is not given.
+        BadRecipe: There is no such task, it has no such field, one that it needs is not given, or has another type.
     """
     if name not in TASKS:
         raise BadRecipe(f"Unknown task '{name}'. Valid tasks: {', '.join(TASKS)}.")
@@ -249,4 +249,7 @@ def make_task(name: str, data: Mapping[str, Any]) -> Any:
     needed = [each.name for each in fields(TASKS[name]) if each.default is MISSING]
     if missing := [each for each in needed if not data.get(each)]:
         raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
-    return TASKS[name](**data)
+    kinds = {**field_types(TASKS[name]), "seed": int}
+    if wrong := [each for each, value in data.items() if not fits(value, kinds[each])]:
+        raise BadRecipe(f"'data.{wrong[0]}' is {described(kinds[wrong[0]])}, got {data[wrong[0]]!r}.")
+    return TASKS[name](**{each: fitted(value, kinds[each]) for each, value in data.items()})

@@ -110,7 +110,7 @@ def alone(path: Path) -> Iterator[None]:
         BadRecipe: Another one is at it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    lock = FileLock(path.with_name(f".{path.name}.at-work"), timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -68,6 +68,7 @@ def prune(
     skip_unlabelled: of.Skip = False,
     train_limit: of.TrainLimit = None,
     validation_limit: of.ValidationLimit = None,
+    others: of.Data = None,
     epochs: of.Epochs = None,
     steps: of.Steps = None,
     batch_size: of.BatchSize = None,
@@ -102,7 +103,8 @@ def prune(
             vocabulary=of.number_or_name(vocabulary),
             train_limit=train_limit,
             validation_limit=validation_limit,
-        ),
+        )
+        | of.settings_of("--data", others),
         training=of.training_of(
             task,
             warmup,
@@ -153,6 +155,7 @@ def evaluate(
     languages: of.Languages = None,
     max_length: of.MaxLength = None,
     skip_unlabelled: of.Skip = False,
+    others: of.Data = None,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
     json_: Json = False,
@@ -163,6 +166,7 @@ def evaluate(
 
     set_up(threads, fast_matmul)
     data = _data(validation, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
+    data |= of.settings_of("--data", others)
     metrics = evaluate_model(model, make_task(task, data))
     if json_:
         return print_json({"model": model, "metrics": metrics})

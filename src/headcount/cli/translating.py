@@ -36,6 +36,7 @@ def train_nmt(
     vocabulary: of.Vocabulary = None,
     max_length: of.MaxLength = None,
     train_limit: of.TrainLimit = None,
+    others: of.Data = None,
     epochs: of.Epochs = None,
     steps: of.Steps = None,
     batch_tokens: of.BatchTokens = None,
@@ -67,7 +68,8 @@ def train_nmt(
             vocabulary=of.number_or_name(vocabulary),
             max_length=max_length,
             train_limit=train_limit,
-        ),
+        )
+        | of.settings_of("--data", others),
         training=of.training_of(
             "translation",
             warmup,
@@ -160,6 +162,7 @@ def distill(
     languages: of.Languages = None,
     vocabulary: of.Vocabulary = None,
     train_limit: of.TrainLimit = None,
+    others: of.Data = None,
     epochs: of.Epochs = None,
     steps: of.Steps = None,
     batch_tokens: of.BatchTokens = None,
@@ -192,7 +195,8 @@ def distill(
                 vocabulary=of.number_or_name(vocabulary),
                 max_length=max_length,
                 train_limit=train_limit,
-            ),
+            )
+            | of.settings_of("--data", others),
             search=Search(max(5, best) if beam is None else beam, best=best),
             training=of.training_of(
                 "translation", warmup, training,
