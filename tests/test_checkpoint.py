@@ -26,7 +26,7 @@ from families import CLASSIFIERS, tiny
 from headcount.anatomy import head_map, present
 from headcount.anatomy.probe import random_inputs
 from headcount.checkpoint import load, skeleton
-from headcount.errors import BadRecipe, CorruptCheckpoint
+from headcount.errors import BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.selfcheck import outputs
 from headcount.surgery import remove_heads
 
@@ -273,8 +273,47 @@ def test_missing_weights_are_not_drawn_at_random(name: str, saved: Path) -> None
     weights = load_file(saved / "model.safetensors")
     del weights[name]
     save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CorruptCheckpoint, match=f"does not hold a whole .*: 1 weights are missing, '{name}' the first"):
+    with pytest.raises(CorruptCheckpoint, match=f"not hold a whole .*: 1 weights are missing or .*, '{name}' the"):
         load(saved)
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["classifier.bias"] = torch.zeros(7)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CorruptCheckpoint, match="1 weights are missing or have another shape, 'classifier.bias'"):
+        load(tmp_path)
+
+
+def test_what_is_no_plain_model_of_transformers(saved: Path, tmp_path: Path) -> None:
+    file = saved / "config.json"
+    config = json.loads(file.read_text()) | {"architectures": ["LLaMAForCausalLM"]}
+    file.write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match="was saved as LLaMAForCausalLM, which transformers does not have"):
+        load(saved)
+    file.write_text(json.dumps(config | {"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}))
+    with pytest.raises(UnsupportedModel, match="code of its own, which headcount does not run"):
+        load(saved)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnsupportedModel, match="is a PEFT adapter, not a model. Merge it"):
+        load(tmp_path / "adapter")
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    model = tiny("bert")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(CorruptCheckpoint, match="the weights cannot be loaded"):
+        load(tmp_path)
+
+
+def test_a_pruned_model_is_not_quantized_while_it_loads(saved: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="is pruned, and transformers cannot quantize a model that it cuts"):
+        AutoModelForSequenceClassification.from_pretrained(
+            saved, quantization_config=transformers.FineGrainedFP8Config()
+        )
 
 
 def test_files_that_are_no_checkpoint(saved: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
@@ -17,7 +18,7 @@ from exporting import saved, saved_translator, words
 from families import FAMILIES
 from headcount.anatomy import head_map
 from headcount.demo import encoder_directory
-from headcount.errors import BadRecipe, CorruptCheckpoint, ExportFailed
+from headcount.errors import BadRecipe, CorruptCheckpoint, ExportFailed, UnsupportedModel
 from headcount.export import EXPORTERS, Exported, export_model
 from headcount.export.graph import example, share
 from headcount.runtimes import OnnxRuntime, library, open_model
@@ -194,6 +195,17 @@ def test_a_graph_of_one_shape_only_is_refused(
     with pytest.raises(ExportFailed, match="onnxruntime .* cannot run the graph on another batch than the one traced"):
         export_model(bert[1] / "model", tmp_path / "out", "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_for_one_text_at_a_time_is_refused(tmp_path: Path) -> None:
+    """A classifier that looks for padding, and does not know what that is, reads no two texts at once."""
+    model = transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1)
+    )
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(UnsupportedModel, match="batches and texts of any size: .* no pad_token_id. Set that."):
+        export_model(tmp_path / "model", tmp_path / "onnx", "onnx")
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_differences_by_hand() -> None:

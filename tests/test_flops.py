@@ -17,6 +17,8 @@ from transformers import (
     T5Model,
 )
 
+from families import tiny
+from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.matmul import fast_matmul
 from headcount.measure import forward_flops
@@ -118,6 +120,15 @@ def test_bart_classifier_gets_its_end_of_sentence() -> None:
         max_position_embeddings=16,
     )
     assert forward_flops(BartForSequenceClassification(config), 4, 16) > 0
+
+
+def test_several_ends_of_a_text() -> None:
+    """As of Llama 3 and Gemma: none is a word, and the first is the end."""
+    model = tiny("llama")
+    model.config.eos_token_id = [5, 6]
+    ids = token_batch([model], 4, 9, seed=0)
+    assert set(ids[:, -1].tolist()) == {5} and not {5, 6} & set(ids[:, :-1].flatten().tolist())
+    assert forward_flops(model, 2, 6) > 0 and random_inputs(model)["input_ids"].shape == (2, 8)
 
 
 def test_grouped_queries_by_hand() -> None:

@@ -82,6 +82,12 @@ def test_what_is_no_list_of_heads_is_refused(heads: Any, says: str) -> None:
         MAP.subset({"enc.0": heads})
 
 
+def test_a_head_that_the_model_does_not_have_is_in_no_subset() -> None:
+    whole = of(set(range(4)))
+    name = whole.head_map.sites[0].name
+    assert Head(name, 0) in whole and Head(name, 99) not in whole and Head("nowhere", 0) not in whole
+
+
 def test_kinds_are_known() -> None:
     with pytest.raises(BadRecipe, match="Got kind 'encoderr'"):
         MAP.all.counts("encoderr")

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.measure import Size, compare, forward_flops
-from headcount.measure.latency import Facts, rotated, summarise
+from headcount.measure.latency import Facts, distinct, rotated, summarise
 
 
 def bert(ffn: int = 32, vocabulary: int = 50) -> BertModel:
@@ -44,6 +44,11 @@ def test_figures_by_hand() -> None:
     assert (cut.predicted_speedup, cut.share_of_prediction) == (2.5, 0.7)
     assert (cut.size, cut.flops, cut.samples) == (Size(60, 240), 1200, (5.0, 8.0, 5.5, 16.0))
     assert (whole.runtime, cut.runtime) == ("torch 2", "onnxruntime 1")
+
+
+def test_names_that_come_again() -> None:
+    assert distinct(["a", "b", "a", "a"]) == ["a", "b", "a (2)", "a (3)"]
+    assert distinct(["a", "a (2)", "a"]) == ["a", "a (2)", "a (3)"]
 
 
 def test_a_single_round_has_no_spread() -> None:

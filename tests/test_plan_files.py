@@ -152,6 +152,19 @@ def test_the_commands(base: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
     assert isinstance(refused.exception, BadRecipe) and "not empty" in str(refused.exception)
 
 
+def test_what_stands_beside_the_base_comes_along(base: Path, plan: Path, tmp_path: Path) -> None:
+    """Processors, and how SentenceTransformers pools; what the cut model wrote itself stays."""
+    (base / "preprocessor_config.json").write_text('{"size": 30}')
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (base / "notes.txt").write_text("mine")
+    apply_plan(base, plan, tmp_path / "small")
+    for name in ("preprocessor_config.json", "1_Pooling/config.json"):
+        assert (tmp_path / "small" / name).read_bytes() == (base / name).read_bytes()
+    assert not (tmp_path / "small" / "notes.txt").exists()
+    assert (tmp_path / "small" / "config.json").read_bytes() != (base / "config.json").read_bytes()
+
+
 @pytest.mark.slow
 def test_the_commands_as_processes(base: Path, plan: Path, tmp_path: Path) -> None:
     tiny("bert", seed=1).save_pretrained(tmp_path / "other")

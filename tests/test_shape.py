@@ -59,6 +59,13 @@ def test_pytorch(tiny_bert_dir: Path) -> None:
     assert 1 < (half.predicted_speedup or 0) < (one.predicted_speedup or 0)
 
 
+def test_a_kind_that_comes_twice_is_refused() -> None:
+    sites = tuple(Site(f"layer.{i}", "encoder", i, 2, 2, 4) for i in range(3))
+    for text in ("1 1 1 | 2 2 2", "encoder 1 1 1 | encoder 2 2 2"):
+        with pytest.raises(BadRecipe, match="Cannot read the distribution"):
+            subset_of(text, HeadMap(sites))
+
+
 @pytest.mark.slow
 def test_every_runtime_that_holds_the_model(tiny_bert_dir: Path) -> None:
     said: list[str] = []

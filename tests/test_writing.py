@@ -1,6 +1,9 @@
 """Nothing half-written is ever left looking whole."""
 
 import errno
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,48 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(tmp_path / "none" / "r.json", "one")
     assert caught.value.filename == str(tmp_path / "none" / "r.json")
+
+
+def test_links_pipes_and_devices_are_written_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    write_atomically(tmp_path / "link", "one")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "place").read_text() == "one"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    write_atomically(tmp_path / "pipe", "two")
+    assert reader.communicate(timeout=60)[0] == b"two" and (tmp_path / "pipe").is_fifo()
+
+
+def test_what_was_made_is_kept_where_something_else_came(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    says = "Something else has come to .*out' meanwhile. What was made is '.*': rename"
+    with pytest.raises(BadRecipe, match=says), writing_directory(out) as aside:
+        (aside / "weights").write_text("mine")
+        out.mkdir()
+        (out / "theirs").touch()
+    assert (aside / "weights").read_text() == "mine" and [each.name for each in out.iterdir()] == ["theirs"]
+
+
+def test_a_directory_that_has_to_stay_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mounted one, whose name cannot be given to another; and one in a directory that is not ours."""
+    make = tempfile.mkdtemp
+
+    def in_it_only(dir: Path, prefix: str) -> str:
+        if dir == tmp_path:
+            raise PermissionError(errno.EACCES, "not yours", str(dir / "x"))
+        return make(dir=dir, prefix=prefix)
+
+    monkeypatch.setattr("tempfile.mkdtemp", in_it_only)
+    with pytest.raises(PermissionError) as caught, writing_directory(tmp_path / "none"):
+        pass
+    assert caught.value.filename == str(tmp_path / "none")
+    (tmp_path / "out").mkdir()
+    place = (tmp_path / "out").stat().st_ino
+    with writing_directory(tmp_path / "out") as aside:
+        (aside / "weights").write_text("x")
+        (aside / "part").mkdir()
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["part", "weights"]
+    assert (tmp_path / "out").stat().st_ino == place
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from headcount.anatomy import LiveSite, present, survey
+from headcount.anatomy import LiveSite, present, survey, whole_model
 from headcount.budget import Budget, top, units_of
 from headcount.errors import BadRecipe
 from headcount.gating import hook
@@ -309,6 +309,7 @@ def attach(
         BadRecipe: The model already has gates, or the budget does not fit it.
         UnsupportedModel: The model's attention is not known.
     """
+    model = whole_model(model)
     if getattr(model, GATES_NAME, None) is not None:
         raise BadRecipe("This model already has gates. Take them off first: headcount.detach(model).")
     there = present(model)
@@ -321,6 +322,7 @@ def attach(
 
 def detach(model: nn.Module) -> None:
     """Take the gates off a model, if it has any: hooks, module and all."""
+    model = whole_model(model)
     gates = getattr(model, GATES_NAME, None)
     if isinstance(gates, Gates):
         gates.detach()

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite, survey
+from headcount.errors import BadRecipe
 from headcount.heads import Subset
 
 
@@ -43,7 +44,13 @@ def gated(model: nn.Module, gate_of: Callable[[LiveSite, Tensor], Tensor | None]
 
 
 def masked(model: nn.Module, subset: Subset) -> Any:
-    """Within the block, only the heads of the subset have an effect; the model is not changed."""
+    """Within the block, only the heads of the subset have an effect; the model is not changed.
+
+    Raises:
+        BadRecipe: The subset is of another model.
+    """
+    if missing := [live.site.name for live in survey(model) if live.site not in subset.head_map.sites]:
+        raise BadRecipe(f"The subset is of another model: it has no site like '{missing[0]}'.")
 
     def gate_of(live: LiveSite, x: Tensor) -> Tensor:
         return torch.tensor([float(i in chosen[live.site.name]) for i in live.kept], dtype=x.dtype, device=x.device)

@@ -177,7 +177,10 @@ class Subset:
         return (self.head_map.head(index) for index in self.indices)
 
     def __contains__(self, head: Head) -> bool:
-        return self.head_map.index(head) in self._members
+        try:
+            return self.head_map.index(head) in self._members
+        except (IndexError, KeyError):  # the model has no such head, so the subset has none
+            return False
 
     def _with(self, indices: Iterable[int]) -> "Subset":
         return Subset(self.head_map, tuple(sorted(indices)))

@@ -18,7 +18,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from headcount.anatomy import LiveSite, survey
-from headcount.errors import CorruptCheckpoint
+from headcount.errors import CorruptCheckpoint, UnsupportedModel
 from headcount.surgery import FORMAT_VERSION, METHOD_NAME, cut, record_structure
 
 LEGACY_NAME = f"{METHOD_NAME}-transformers-4"
@@ -215,7 +215,13 @@ def _with_structures(get_hf_quantizer: Any) -> Any:
         structure = recorded(config)
         if structure is not None and hasattr(quantization_config, "onto"):  # a Plan; plan.py imports this file
             quantization_config, config.quantization_config = quantization_config.onto(structure), None
-        elif isinstance(structure, _Legacy) and quantization_config is None:
+        elif structure is not None and quantization_config is not None:
+            raise UnsupportedModel(
+                f"{config._name_or_path or 'The model'} is pruned, and transformers cannot quantize a model that it "
+                "cuts while loading. Load it as it is and quantize it then (torch.ao.quantization.quantize_dynamic), "
+                "or export it: headcount export --to ctranslate2 or onnx, whose runtimes have eight bits."
+            )
+        elif isinstance(structure, _Legacy):
             config.quantization_config = structure.to_dict()
         return get_hf_quantizer(config, quantization_config, *args, **kwargs)
 

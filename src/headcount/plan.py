@@ -13,13 +13,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 from transformers.quantizers import register_quantization_config, register_quantizer
-from transformers.utils import has_file
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from headcount.anatomy import LiveSite, present, survey
-from headcount.checkpoint import load, save
+from headcount.anatomy import LiveSite, present, survey, whole_model
+from headcount.checkpoint import copy_beside, load, save
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.fingerprint import difference, fingerprint
 from headcount.gates import GATES_NAME, Gates
@@ -75,7 +73,7 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
             BadRecipe: A head to keep is gone.
             UnsupportedModel: See `anatomy.survey`.
         """
-        gates = getattr(model, GATES_NAME, None)
+        gates = getattr(whole_model(model), GATES_NAME, None)
         if keep is None:
             keep = gates.subset() if isinstance(gates, Gates) else present(model)
         _require_present(keep, present(model), "the plan")
@@ -236,7 +234,7 @@ def extract_plan(pruned: str | Path, base: str | Path) -> Plan:
 
 
 def apply_plan(base: str | Path, plan: str | Path, output: str | Path) -> Subset:
-    """Write an ordinary pruned directory: a base model cut by a plan, with the tokenizer. Gives the heads it has.
+    """Write an ordinary pruned directory: a base model cut by a plan, with what stands beside it. Gives its heads.
 
     Args:
         base: Directory, or name on the Hub, of the base model.
@@ -250,18 +248,9 @@ def apply_plan(base: str | Path, plan: str | Path, output: str | Path) -> Subset
     require_empty(output)
     model = Plan.load(plan).apply(load(base))
     with writing_directory(output) as aside:
-        save(model, aside, _tokenizer(base))
+        save(model, aside)
+        copy_beside(base, aside)
     return present(model)
-
-
-def _tokenizer(source: str | Path) -> Any:
-    """The tokenizer at that place, or None. Without its files transformers makes up an empty one of the right class."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError):
-        return None
-    files = ("tokenizer_config.json", *tokenizer.vocab_files_names.values())
-    return tokenizer if any(has_file(source, file) for file in files) else None
 
 
 def _subset(data: Mapping[str, Any], source: str) -> Subset:

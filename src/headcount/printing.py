@@ -38,7 +38,7 @@ def print_json(data: Any) -> None:
 
 def say(line: str) -> None:
     """Tell what goes on, on standard error."""
-    Console(stderr=True).print(line, style="dim", highlight=False, soft_wrap=True)
+    Console(stderr=True, emoji=False, markup=False).print(line, style="dim", highlight=False, soft_wrap=True)
 
 
 class Watch:

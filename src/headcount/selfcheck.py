@@ -73,7 +73,8 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
     """What the model computes with all other heads gated off, and while it generates.
 
     Raises:
-        UnsupportedModel: The batch does not reach a site that is to lose heads: nothing would be compared there.
+        UnsupportedModel: The model cannot run the batch; or it does not reach a site that is to lose heads: nothing
+            would be compared there.
         SurgeryFailed: What it computes is not finite.
     """
     reached: set[str] = set()
@@ -83,7 +84,7 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
     ]
     try:
         with masked(model, subset):
-            expected = outputs(model, inputs)
+            expected = _first_outputs(model, inputs)
             # The second step reads the cache: its length is where a site without heads in the first layer would show.
             steps = _generated_if_it_can(model, inputs)
     finally:
@@ -100,6 +101,17 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
             "compare. If it was trained, the training diverged: lower lr, or give a warm-up."
         )
     return expected, steps
+
+
+def _first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    try:
+        return outputs(model, inputs)
+    except Exception as error:  # a class may want anything
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UnsupportedModel(
+            f"{type(model).__name__} cannot run the check's batch ({', '.join(inputs)}): {why}. Hand over one that it "
+            "can: remove_heads(..., example={...})."
+        ) from error
 
 
 def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: tuple[Tensor, Tensor | None]) -> None:

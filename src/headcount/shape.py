@@ -12,9 +12,9 @@ from torch import nn
 
 from headcount.anatomy import head_map
 from headcount.budget import Budget, spread
-from headcount.checkpoint import skeleton
+from headcount.checkpoint import copy_beside, skeleton
 from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
-from headcount.export import EXPORTERS, copy_tokenizer, export_model
+from headcount.export import EXPORTERS, export_model
 from headcount.heads import HeadMap, Subset
 from headcount.measure import Comparison, compare
 from headcount.runtimes import PyTorch, Runner, library, open_model
@@ -88,8 +88,9 @@ def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
     kinds = {site.kind for site in whole.sites}
     runs = [re.fullmatch(r"\s*([a-z]*)\s*((?:\d+\s*)+)", run) for run in text.split("|")]
     numbers = {run[1] or next(iter(kinds)): [int(n) for n in run[2].split()] for run in runs if run}
+    fits = len(numbers) == len(runs)
     counts = {kind: [site for site in whole.sites if site.kind == kind] for kind in kinds}
-    fits = {kind: len(found) for kind, found in numbers.items()} == {kind: len(of) for kind, of in counts.items()}
+    fits &= {kind: len(found) for kind, found in numbers.items()} == {kind: len(of) for kind, of in counts.items()}
     if None in runs or not fits or (len(kinds) > 1 and any(run and not run[1] for run in runs)):
         raise BadRecipe(
             f"Cannot read the distribution '{text}'. Give a number of heads for each of the {len(whole.sites)} sites, "
@@ -120,6 +121,6 @@ def _open(source: str | Path, outline: Any, subset: Subset, runtime: str, direct
         return PyTorch(model, threads)
     saved: Any = model
     saved.save_pretrained(directory / "model")
-    copy_tokenizer(source, directory / "model")  # CTranslate2 holds no model without its vocabulary
+    copy_beside(source, directory / "model")  # CTranslate2 holds no model without its vocabulary
     export_model(directory / "model", directory / "export", FORMAT_OF[runtime])
     return open_model(directory / "export", threads)

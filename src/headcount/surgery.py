@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headcount.anatomy import ANATOMY, LiveSite, present, survey
+from headcount.anatomy import ANATOMY, LiveSite, present, survey, whole_model
 from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.probe import random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
@@ -51,7 +51,7 @@ def remove_heads(
         UnsupportedModel: See `anatomy.survey`; or no batch can be made up for the check, or it would not reach a site.
         SurgeryFailed: Gated and cut outputs differ; the model is as it was before, without attached gates.
     """
-    whole: Any = _recordable(model)
+    whole: Any = whole_model(model)
     here = present(whole)
     subset = _subset(here, keep)
     if not subset <= here:
@@ -59,7 +59,7 @@ def remove_heads(
         raise BadRecipe(f"Cannot keep heads that are gone already: {', '.join(gone)}. This model has: {here}.")
     _require_weights(whole, check)
     inputs = (random_inputs(whole) if example is None else dict(example)) if check else None
-    detach(model)  # the hard subset that attached gates apply in evaluation would be applied twice
+    detach(whole)  # the hard subset that attached gates apply in evaluation would be applied twice
     expected = None if inputs is None else gated_outputs(whole, inputs, subset)
     before = _snapshot(whole)
     try:
@@ -67,6 +67,7 @@ def remove_heads(
             cut(live, subset.at(live.site.name))
         if len(subset) < len(subset.head_map):
             _renumber_alignment(whole, here, subset)
+            _own_configuration(whole)
             record_structure(whole)
         if inputs is not None and expected is not None:
             check_cut(whole, inputs, expected)
@@ -74,11 +75,6 @@ def remove_heads(
         _restore(before)
         raise
     return model
-
-
-def _recordable(model: nn.Module) -> nn.Module:
-    """The model whose configuration is saved: inside adapters, compiled models and wrappers the outermost one."""
-    return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
 
 
 def _require_weights(model: nn.Module, check: bool) -> None:
@@ -153,8 +149,9 @@ def record_structure(model: nn.Module) -> None:
     before its weights are loaded. A part with a configuration of its own, as CLIP's towers, can be loaded alone from
     the whole model's directory, so its configuration gets its own structure.
     """
-    config: Any = model.config
-    config.quantization_config = structure(model)
+    config: Any = getattr(model, "config", None)
+    if config is not None:  # a module that is no model of transformers has none, and is not saved as one
+        config.quantization_config = structure(model)
     for part in model.modules():
         if isinstance(part, PreTrainedModel) and part.config is not config and _has_sites(part):
             part.config.quantization_config = structure(part)
@@ -163,6 +160,18 @@ def record_structure(model: nn.Module) -> None:
             parameter.requires_grad_(False)
     if hasattr(model, "_get_static_cache_init_shape"):
         model._get_static_cache_init_shape = _no_common_shape  # type: ignore[assignment]
+
+
+def _own_configuration(model: nn.Module) -> None:
+    """Give the model a configuration of its own: the structure is no other's that was made from the same one."""
+    copies: dict[int, Any] = {}
+    copy.deepcopy(getattr(model, "config", None), copies)  # and of the parts' in it
+    for module in model.modules():
+        own: Any = getattr(module, "config", None)
+        if isinstance(own, ConfigView):
+            vars(own)["headcount_config"] = copies.get(id(own.headcount_config), own.headcount_config)
+        elif own is not None and id(own) in copies:
+            module.config = copies[id(own)]
 
 
 def _has_sites(part: nn.Module) -> bool:
@@ -199,9 +208,10 @@ def _renumber_alignment(model: Any, before: Subset, after: Subset) -> None:
         return
     crossing = {site.layer: site.name for site in before.head_map.sites if site.kind == "cross"}
     heads = [(crossing[layer], before.at(crossing[layer])[place], layer) for layer, place in alignment]
-    configured.alignment_heads = [
-        [layer, after.at(name).index(head)] for name, head, layer in heads if head in after.at(name)
-    ]
+    left = [[layer, after.at(name).index(head)] for name, head, layer in heads if head in after.at(name)]
+    configured.alignment_heads = left
+    if not left:  # without any, Whisper says itself that it tells no times
+        del configured.alignment_heads
 
 
 def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any], dict[str, dict[Any, Any]]]]:

@@ -22,9 +22,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """The same for any file."""
+    """The same for any file. A link is followed; a pipe or a device is written to, not replaced."""
+    path = path.resolve()
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     try:
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -84,22 +88,51 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
     """A directory to write into that takes its name only when all is written: nothing half-made is left looking whole.
 
     Raises:
-        BadRecipe: There is something at that path already, and it is not an empty directory.
+        BadRecipe: There is something at that path, and it is not an empty directory; if it came only meanwhile, what
+            was written stays, under a name that is told.
         DiskFull: The disk is full.
     """
     path = Path(path).resolve()  # of a link, the place it points to; of ".", its name
     require_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    aside, taken = _beside(path), False
     try:
         with naming_a_full_disk(path):
             yield aside
-            if path.exists():
-                path.rmdir()
-            aside.chmod(0o777 & ~_umask())
-            os.replace(aside, path)
+            taken = path.exists() and (not path.is_dir() or any(each != aside for each in path.iterdir()))
+            if taken:
+                raise BadRecipe(
+                    f"Something else has come to '{path}' meanwhile. What was made is '{aside}': rename it."
+                )
+            _take_name(aside, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if not taken:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new directory next to a path; where that cannot be, as beside a mounted one, in it."""
+    try:
+        return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        if path.is_dir():
+            return Path(tempfile.mkdtemp(dir=path, prefix=f".{path.name}."))
+        error.filename = str(path)  # the name that its reader knows
+        raise
+
+
+def _take_name(aside: Path, path: Path) -> None:
+    """Give a directory the name of a path, or what is in it if the directory of that name has to stay."""
+    aside.chmod(0o777 & ~_umask())
+    try:
+        if path.exists():
+            path.rmdir()
+        os.replace(aside, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        for each in sorted(aside.iterdir()):
+            shutil.move(each, path / each.name)
 
 
 @contextmanager

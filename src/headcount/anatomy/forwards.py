@@ -118,7 +118,8 @@ def _forward_without_heads(
     if core.training:  # what comes before has a gradient, of zeros: distributed training waits for one
         attended = attended + 0 * hidden[..., :1]
     rest: list[Any] = [None] * (row.returns - 1)
-    if getattr(getattr(core, "config", None), "_attn_implementation", None) == "eager":
+    # A core without a configuration knows no other attention.
+    if getattr(getattr(core, "config", None), "_attn_implementation", "eager") == "eager":
         rest[-1] = hidden.new_zeros(hidden.shape[0], 0, hidden.shape[1], keys)  # weights of no head, in their place
     if row.bias == "shared" and kind != "cross":
         bias = arguments.get("position_bias")

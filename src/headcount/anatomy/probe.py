@@ -22,7 +22,11 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     Raises:
         UnsupportedModel: The model reads something else.
     """
-    config: Any = model.config
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        raise UnsupportedModel(
+            f"Cannot make up an input for {type(model).__name__}, which has no configuration. {_HAND_OVER}"
+        )
     accepted = inspect.signature(model.forward).parameters
     # These make the decoder's tokens of the encoder's themselves; and a decoder pools where its padding begins.
     pools = type(model).__name__.endswith(("ForSequenceClassification", "ForQuestionAnswering"))
@@ -67,9 +71,9 @@ def _tokens(config: Any, batch: int, length: int, generator: torch.Generator) ->
         )
     # Families that count positions from the padding id (RoBERTa) need two more positions than tokens.
     length = max(2, min(length, (getattr(text, "max_position_embeddings", None) or length + 4) - 4))
-    pad, end = (_token(text, name) for name in ("pad_token_id", "eos_token_id"))
-    pad = pad or 0
-    words = torch.tensor([token for token in range(text.vocab_size) if token not in (pad, end)])
+    pads, ends = (tokens_named(text, name) for name in ("pad_token_id", "eos_token_id"))
+    pad, end = next(iter(pads), 0), next(iter(ends), None)
+    words = torch.tensor([token for token in range(text.vocab_size) if token not in (pad, *ends)])
     ids = words[torch.randint(len(words), (batch, length), generator=generator)]
     mask = torch.ones_like(ids)
     if batch > 1:
@@ -80,9 +84,11 @@ def _tokens(config: Any, batch: int, length: int, generator: torch.Generator) ->
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _token(config: Any, name: str) -> int | None:
-    token = getattr(config, name, None)
-    return token if isinstance(token, int) and 0 <= token < config.vocab_size else None
+def tokens_named(config: Any, name: str) -> list[int]:
+    """The special tokens that a configuration has under a name: none, one, or several, as Llama 3's ends of a text."""
+    given = getattr(config, name, None)
+    tokens = given if isinstance(given, list | tuple) else [given]
+    return [token for token in tokens if isinstance(token, int) and 0 <= token < config.vocab_size]
 
 
 def _pixels(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:

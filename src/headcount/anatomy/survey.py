@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from headcount.anatomy.projections import Projection, require_plain, width_in
 from headcount.anatomy.table import ANATOMY, LEFT_ALONE, Row
@@ -41,13 +42,35 @@ class LiveSite:
         return sorted({head // self.site.group for head in heads})
 
 
+def whole_model(model: nn.Module) -> nn.Module:
+    """The model whose configuration is saved, inside adapters, compiled models and wrappers: names are as it has them.
+
+    A module that holds no model of transformers is one itself.
+
+    Raises:
+        UnsupportedModel: It holds several, side by side.
+    """
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, PreTrainedModel) and not _inside(name, [*found]):
+            found[name] = module
+            if name == "":
+                break
+    if len(found) > 1:
+        raise UnsupportedModel(
+            f"{type(model).__name__} holds several models: {_few([*found])}. Hand over one of them at a time."
+        )
+    return next(iter(found.values()), model)
+
+
 def survey(model: nn.Module) -> list[LiveSite]:
-    """The attention sublayers of a model, in order, whether or not heads are gone already.
+    """The attention sublayers of a model, in order, whether or not heads are gone already; see `whole_model`.
 
     Raises:
         UnsupportedModel: No attention is known to the table; or some is and some is not; or a projection is not a
             plain linear layer. Nothing is ever cut on a guess.
     """
+    model = whole_model(model)
     _require_unquantized(model)
     found = [_live(name, module) for name, module in model.named_modules() if type(module).__name__ in ANATOMY]
     known = [live.site.name for live in found]

@@ -54,5 +54,6 @@ def main() -> None:
         print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        print(f"headcount: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"headcount: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -1,7 +1,6 @@
 """Writing a model, pruned or not, in the formats of other runtimes, and checking that they compute the same."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 
 from headcount.anatomy import survey
-from headcount.checkpoint import load
+from headcount.checkpoint import copy_beside, load
 from headcount.errors import BadRecipe
 from headcount.export.ctranslate2 import export_ctranslate2
 from headcount.export.graph import Written
@@ -22,11 +20,6 @@ from headcount.runtimes import library
 from headcount.writing import require_empty, writing_directory
 
 FORMAT_VERSION = 1
-TOKENIZER_FILES = (
-    "tokenizer*", "vocab*", "target_vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.spm",
-    "*.model", "chat_template*", "preprocessor_config.json", "processor_config.json", "generation_config.json",
-)  # fmt: skip
-"""What stands beside a model to make its inputs, and to generate."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ def export_model(source: str | Path, output: str | Path, to: str) -> Exported:
     model.config.dtype = torch.float32
     with writing_directory(output) as aside:
         model.config.save_pretrained(aside)
-        copy_tokenizer(source, aside)
+        copy_beside(source, aside)
         written = exporter.write(model, aside)
         description = {
             "format_version": FORMAT_VERSION,
@@ -117,14 +110,3 @@ def export_model(source: str | Path, output: str | Path, to: str) -> Exported:
         (aside / "export.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         files = {file.name: file.stat().st_size for file in sorted(aside.iterdir())}
     return Exported(directory=Path(output), format=to, files=files, **vars(written))
-
-
-def copy_tokenizer(source: str | Path, directory: Path) -> None:
-    """Copy what stands beside a model to make its inputs: tokenizer, processors, settings of generation."""
-    local = Path(source)
-    if not local.is_dir():
-        local = Path(snapshot_download(str(source), allow_patterns=list(TOKENIZER_FILES)))
-    for pattern in TOKENIZER_FILES:
-        for file in local.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, directory / file.name)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer
 
 from headcount.anatomy import LiveSite, survey
+from headcount.anatomy.probe import tokens_named
 from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
 from headcount.export.graph import Written, first_line, opened, quiet, require_close, share
 from headcount.runtimes import CTranslate2, library
@@ -209,7 +210,7 @@ def _example(model: Any, tokenizer: Any) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     source = words[torch.randint(len(words), (3, 9), generator=generator)]
     target = words[torch.randint(len(words), (3, 7), generator=generator)]
-    source[:, -1] = config.eos_token_id
+    source[:, -1] = tokens_named(config, "eos_token_id")[0]
     target[:, 0] = config.decoder_start_token_id
     mask = torch.ones_like(source)
     mask[-1, -3:] = 0
@@ -222,6 +223,6 @@ def _scores(model: Any, logits: Tensor, inputs: dict[str, Tensor], vocabulary: i
 
     They are among the tokens that CTranslate2 has: Marian's padding, which nobody generates, is not one of them.
     """
-    end = torch.full_like(inputs["decoder_input_ids"][:, :1], model.config.eos_token_id)
+    end = torch.full_like(inputs["decoder_input_ids"][:, :1], tokens_named(model.config, "eos_token_id")[0])
     following = torch.cat([inputs["decoder_input_ids"][:, 1:], end], dim=1)
     return logits[..., :vocabulary].log_softmax(-1).gather(-1, following[..., None])[..., 0]

@@ -80,9 +80,13 @@ def example(model: Any, batch: int, length: int, seed: int = 0) -> dict[str, Ten
 
 
 def axes_of(model: Any) -> dict[str, dict[int, str]]:
-    """The axes of each input that may have any size, with their names: those that follow a batch's size and length."""
+    """The axes of each input that may have any size, with their names: those that follow a batch's size and length.
+
+    Raises:
+        UnsupportedModel: A text's do not, so that the graph would take texts of one size only.
+    """
     one, other = example(model, *TRACED), example(model, *CHECKED[0])
-    return {
+    found = {
         name: {
             axis: "batch" if axis == 0 else "target" if name == "decoder_input_ids" else "length"
             for axis in range(one[name].dim())
@@ -90,6 +94,16 @@ def axes_of(model: Any) -> dict[str, dict[int, str]]:
         }
         for name in one
     }
+    if any(len(axes) < 2 for name, axes in found.items() if name.endswith(("input_ids", "attention_mask"))):
+        raise UnsupportedModel(
+            f"{type(model).__name__} cannot be exported for batches and texts of any size: "
+            + (
+                "it classifies by the last token before padding, and its config.json has no pad_token_id. Set that."
+                if next(iter(one.values())).shape[0] == 1
+                else f"its texts have at most {getattr(model.config, 'max_position_embeddings', 'very few')} tokens."
+            )
+        )
+    return found
 
 
 def graph_of(model: Any) -> Graph:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.probe import evaluating, tokens_named
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.typed import require_least
 
@@ -52,14 +52,14 @@ def token_batch(models: Sequence[nn.Module], batch_size: int, length: int, seed:
                 f"Give a length from 1 to {limit}."
             )
     vocabulary = min(int(_text_config(model).vocab_size) for model in models)
-    special = {getattr(_text_config(model), name, None) for model in models for name in SPECIAL_TOKENS}
+    texts = [_text_config(model) for model in models]
+    special = {token for text in texts for name in SPECIAL_TOKENS for token in tokens_named(text, name)}
     words = [token for token in range(vocabulary) if token not in special] or list(range(vocabulary))
     generator = torch.Generator().manual_seed(seed)
     picks = torch.randint(len(words), (batch_size, length), generator=generator, device="cpu")
     ids = torch.tensor(words, device="cpu")[picks]
-    end = getattr(_text_config(models[0]), "eos_token_id", None)
-    if isinstance(end, int) and 0 <= end < vocabulary:
-        ids[:, -1] = end
+    if ends := [token for token in tokens_named(texts[0], "eos_token_id") if token < vocabulary]:
+        ids[:, -1] = ends[0]
     return ids
 
 

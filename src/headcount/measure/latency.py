@@ -7,6 +7,7 @@ time, and what counts is the ratio within a round; its median is stable where th
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -208,10 +209,11 @@ def summarise(samples: Mapping[str, Sequence[float]], facts: Mapping[str, Facts]
 
 def distinct(names: Sequence[str]) -> list[str]:
     """The names; one that comes again is numbered, so that a model next to itself shows what noise there is."""
-    return [
-        name if (again := names[:position].count(name)) == 0 else f"{name} ({again + 1})"
-        for position, name in enumerate(names)
-    ]
+    found: list[str] = []
+    for name in names:
+        ways = chain([name], (f"{name} ({number})" for number in count(2)))
+        found.append(next(way for way in ways if way not in found))
+    return found
 
 
 def rotated(names: list[str], number: int) -> list[str]:

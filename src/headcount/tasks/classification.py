@@ -174,7 +174,7 @@ class Classification:
             BadRecipe: There is no tokenizer at that place.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise BadRecipe(f"Cannot load a tokenizer from '{source}': {error}") from error
         if tokenizer.pad_token is None:

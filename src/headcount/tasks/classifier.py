@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from headcount.anatomy.probe import tokens_named
 from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.tasks.labels import check_labels, model_labels
 from headcount.tasks.quiet import no_loading_report
@@ -54,7 +55,7 @@ def load_classifier(
         CorruptCheckpoint: Weights other than those of the head are missing or do not fit, or cannot be read.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
     labels = check_labels(config, found, given, stated)
@@ -65,7 +66,7 @@ def load_classifier(
     config.problem_type = "single_label_classification"
     # Decoders find the last token of a sentence by what follows it, so they must know what padding is.
     if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = getattr(config, "eos_token_id", None)
+        config.pad_token_id = next(iter(tokens_named(config.get_text_config(), "eos_token_id")), None)
     model, trained = _load(source, config, seed)
     numerals = tuple(str(i) for i in range(len(labels)))
     if trained and named is None and given is None and stated is None and labels != numerals:

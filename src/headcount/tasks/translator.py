@@ -72,7 +72,7 @@ def load_tokenizer(source: str) -> Any:
         BadRecipe: There is none at that place.
     """
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, RuntimeError, ValueError) as error:  # SentencePiece's are RuntimeErrors
         raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
 
