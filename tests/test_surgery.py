@@ -241,6 +241,29 @@ def test_half_precision(family: str, dtype: torch.dtype) -> None:
     assert next(model.parameters()).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_one_wrong_head_of_many_is_noticed_in_any_precision(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 12 layers of 12 heads one gets another's keys and values: rounding in bfloat16 is as large in the outputs."""
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=96, num_hidden_layers=12, num_attention_heads=12, intermediate_size=64
+    )
+    model = transformers.BertModel(config).to(dtype)
+    sites = [site.name for site in head_map(model).sites]
+    keep = {sites[5]: list(range(11))}
+    right = surgery.Positions
+
+    def crooked(heads: list[int], kv_heads: list[int], *before: int) -> object:
+        return right(heads, [kv_heads[1], *kv_heads[1:]] if len(heads) == 11 else kv_heads, *before)
+
+    monkeypatch.setattr(surgery, "Positions", crooked)
+    with pytest.raises(SurgeryFailed, match="differ from the gated model's|hands on something else than before"):
+        remove_heads(model, keep)
+    monkeypatch.setattr(surgery, "Positions", right)
+    assert len(present(remove_heads(model, keep))) == 143
+
+
 def test_what_the_owner_of_a_model_prefers_does_not_stop_the_check() -> None:
     model = tiny("llama")
     own = {"num_beams": 3, "num_return_sequences": 3, "do_sample": True, "top_k": 5, "stop_strings": ["x"]}

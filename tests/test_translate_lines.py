@@ -58,7 +58,7 @@ class Echo:
         monkeypatch.setattr(room, "search", self)
 
     def __call__(
-        self, model: Any, ids: Tensor, mask: Tensor, settings: Search, shortlist: Any
+        self, model: Any, ids: Tensor, mask: Tensor, settings: Search, shortlist: Any, never: Any
     ) -> list[list[Hypothesis]]:
         rows = [row[: int(length)].tolist() for row, length in zip(ids, mask.sum(1), strict=True)]
         assert all(row[-1] == END for row in rows) and not (ids * (1 - mask)).any()
@@ -269,6 +269,16 @@ def test_a_shortlist_of_all_pieces_changes_nothing(model: Translator, tokenizer:
     whole = Shortlist.learn(both, both, SIZE, always=range(SIZE))
     plain, short = (LineTranslator(model, tokenizer, Search(3), shortlist) for shortlist in (None, whole))
     assert list(short.translate(TEXT)) == list(plain.translate(TEXT))
+
+
+def test_unknown_pieces_are_never_written(tokenizer: TranslatorTokenizer) -> None:
+    eager = translator(vocab_size=SIZE, encoder_layers=1)
+    with torch.no_grad():
+        eager.output.bias[3] += 50
+    batch = tokenizer(TEXT[0], return_tensors="pt")
+    assert 3 in eager.generate(**batch)
+    for line in LineTranslator(eager, tokenizer, Search(2)).hypotheses(TEXT[:3]):
+        assert all(3 not in each.ids for part in line for each in part)
 
 
 def test_candidates_reach_the_search(model: Translator, tokenizer: TranslatorTokenizer) -> None:

@@ -1,13 +1,15 @@
 """Surgery's check of itself: gated and cut model must compute the same, also while they generate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from headcount.anatomy import survey
+from headcount.anatomy import LiveSite, present, survey
 from headcount.anatomy.probe import evaluating, generates
 from headcount.errors import SurgeryFailed, UnsupportedModel
 from headcount.gating import masked
@@ -15,6 +17,49 @@ from headcount.heads import Subset
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Largest difference between gated and cut outputs, as a share of the largest output (at least 1), per data type."""
+
+
+HALF = 0.25
+"""In half precision, also the largest difference of what a single head hands on, as a share of its largest value: in a
+deep model rounding hides one wrong head of many in the outputs, but not where it is computed."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a model computes of a batch.
+
+    Attributes:
+        outputs: See `outputs`.
+        generated: See `generated`. None: it does not generate from such a batch.
+        heads: Site -> what its heads hand on at each pass, (..., head, head size).
+    """
+
+    outputs: Tensor
+    generated: Tensor | None
+    heads: Mapping[str, list[Tensor]]
+
+
+@contextmanager
+def _handed_on(model: nn.Module, subset: Subset) -> Iterator[dict[str, list[Tensor]]]:
+    """Within the block, what the heads of the subset hand on to the output projections is written down."""
+    found: dict[str, list[Tensor]] = {}
+
+    def note(live: LiveSite, args: tuple[Tensor, ...]) -> None:
+        places = [live.kept.index(head) for head in subset.at(live.site.name)]
+        x = args[0].detach()
+        by_head = x.reshape(*x.shape[:-1], len(live.kept), live.site.head_size)
+        found.setdefault(live.site.name, []).append(by_head[..., places, :].float())
+
+    handles = [
+        live.output.register_forward_pre_hook(lambda module, args, live=live: note(live, args))
+        for live in survey(model)
+        if subset.at(live.site.name)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -69,7 +114,7 @@ def _generated_if_it_can(model: Any, inputs: Mapping[str, Tensor]) -> Tensor | N
         return None
 
 
-def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> tuple[Tensor, Tensor | None]:
+def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> Computed:
     """What the model computes with all other heads gated off, and while it generates.
 
     Raises:
@@ -84,7 +129,8 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
     ]
     try:
         with masked(model, subset):
-            expected = _first_outputs(model, inputs)
+            with _handed_on(model, subset) as heads:
+                expected = _first_outputs(model, inputs)
             # The second step reads the cache: its length is where a site without heads in the first layer would show.
             steps = _generated_if_it_can(model, inputs)
     finally:
@@ -100,7 +146,7 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> t
             f"What {type(model).__name__} computes is not finite before any head is removed: there is nothing to "
             "compare. If it was trained, the training diverged: lower lr, or give a warm-up."
         )
-    return expected, steps
+    return Computed(expected, steps, heads)
 
 
 def _first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -114,26 +160,46 @@ def _first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         ) from error
 
 
-def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: tuple[Tensor, Tensor | None]) -> None:
+def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: Computed) -> None:
     """Compare what the cut model computes.
 
     Raises:
         SurgeryFailed: It differs, or the cut model cannot be run.
     """
-    gated, steps = expected
+    gated, steps = expected.outputs, expected.generated
     dtype = next(model.parameters()).dtype
     try:
-        found, then = outputs(model, inputs), None if steps is None else generated(model, inputs)
+        with _handed_on(model, present(model)) as heads:
+            found = outputs(model, inputs)
+        then = None if steps is None else generated(model, inputs)
     except Exception as error:
         raise SurgeryFailed(
             f"The cut model cannot be run: {type(error).__name__}: {error}. The model was put back as it was."
         ) from error
     _compare("outputs", gated, found, dtype)
+    if dtype in (torch.float16, torch.bfloat16):
+        _compare_heads(expected.heads, heads)
     if steps is not None and then is not None:
         _compare("first outputs while generating", steps[:, 0], then[:, 0], dtype)
         # Where rounding chose another first token (in half precision), the second step is about another text.
         same = steps[:, 0].argmax(-1) == then[:, 0].argmax(-1)
         _compare("outputs while generating", steps[same, 1:], then[same, 1:], dtype)
+
+
+def _compare_heads(gated: Mapping[str, list[Tensor]], cut: Mapping[str, list[Tensor]]) -> None:
+    for name, passes in gated.items():
+        for before, after in zip(passes, cut.get(name, []), strict=False):
+            others = [axis for axis in range(before.dim()) if axis != before.dim() - 2]
+            size = before.abs().amax(others)
+            # A head that hands on next to nothing has little but rounding to compare.
+            share = (before - after).abs().amax(others) / torch.maximum(size, 0.1 * size.max()).clamp_min(1e-6)
+            if not float(share.max()) <= HALF:
+                raise SurgeryFailed(
+                    f"After cutting, a head of site '{name}' hands on something else than before, by "
+                    f"{float(share.max()):.0%}; allowed in half precision is {HALF:.0%}. The model was put back as it "
+                    "was. If its attention was modified, headcount's table does not describe it; please report the "
+                    "model's class."
+                )
 
 
 def _compare(what: str, gated: Tensor, cut: Tensor, dtype: torch.dtype) -> None:

@@ -95,6 +95,7 @@ def search(
     attention_mask: Int[Tensor, "sentence source"],
     settings: Search,
     shortlist: Candidates | None = None,
+    never: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """The best translations of each sentence, best first.
 
@@ -104,10 +105,11 @@ def search(
         attention_mask: 0 where it is padding.
         settings: How to search.
         shortlist: Narrows the output layer to likely pieces. None: all pieces are tried.
+        never: Pieces that no translation may have, such as the unknown one.
     """
     config = model.config
     # Padding and the start are no pieces of a translation.
-    forbidden = (config.pad_token_id, config.decoder_start_token_id)
+    forbidden = (config.pad_token_id, config.decoder_start_token_id, *never)
     pieces = None if shortlist is None else shortlist.candidates(input_ids)
     decoding = model.start(input_ids, attention_mask, settings.beam, pieces, forbidden)
     limits = (attention_mask.sum(1) * settings.longest).long() + 10

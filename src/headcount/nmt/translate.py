@@ -142,7 +142,9 @@ class LineTranslator:
         for row, sentence in enumerate(sentences):
             ids[row, : len(sentence)] = torch.tensor(sentence)
         mask = torch.arange(width) < torch.tensor([[len(sentence)] for sentence in sentences])
-        return search(self.model, ids.to(device), mask.long().to(device), self.search, self.shortlist)
+        # What nobody can read is no translation, though text with rare characters is learned from.
+        never = (self.tokenizer.unk_token_id,)
+        return search(self.model, ids.to(device), mask.long().to(device), self.search, self.shortlist, never)
 
 
 def one_line(text: str) -> str:
