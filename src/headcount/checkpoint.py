@@ -118,9 +118,9 @@ BESIDE = (
     "tokenizer*", "vocab*", "target_vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.spm",
     "*.model", "bpe.codes", "dict.txt", "normalizer.json", "chat_template*", "preprocessor_config.json",
     "processor_config.json", "generation_config.json", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json", "*_Pooling/*", "*_Normalize/*",
+    "config_sentence_transformers.json", "[0-9]_*/*",
 )  # fmt: skip
-"""What stands beside a model to make its inputs, to generate, and to pool its outputs."""
+"""What stands beside a model to make its inputs, to generate, and what SentenceTransformers does with its outputs."""
 
 
 def copy_beside(source: str | Path, directory: Path) -> None:

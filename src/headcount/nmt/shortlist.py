@@ -108,13 +108,8 @@ class Shortlist:
                 f"Got pieces from {ids.min()} to {ids.max()}, but the shortlist is for a vocabulary of "
                 f"{len(self.likely)}. Give the one that was learned for this model."
             ) from None
-        return (
-            chosen.index_fill_(0, rows.flatten(), True)
-            .index_fill_(0, own, True)[:-1]
-            .nonzero()
-            .squeeze(1)
-            .to(ids.device)
-        )
+        chosen.index_fill_(0, torch.cat((rows.flatten(), own)), True)
+        return chosen[:-1].nonzero().squeeze(1).to(ids.device)
 
     def save(self, file: Path) -> None:
         """Write the shortlist to one file, as safetensors; nothing half-written is ever left under its name.
