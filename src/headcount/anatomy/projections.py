@@ -50,9 +50,12 @@ def require_plain(module: nn.Module, name: str) -> Projection:
     kind = type(module)
     plain = isinstance(module, nn.Linear | Conv1D) and kind.__name__ in _PLAIN
     weight: Any = getattr(module, "weight", None)
-    if not plain or type(weight.data) is not Tensor or not weight.is_floating_point():
+    own = module._parameters.get("weight") is not None  # torch.nn.utils.prune and old parametrizations compute theirs
+    if not plain or not own or type(weight.data) is not Tensor or not weight.is_floating_point():
         got = f"{kind.__module__}.{kind.__name__}"
-        if plain:
+        if plain and not own:
+            got += " whose weights are computed from others (torch.nn.utils.prune.remove makes them plain)"
+        elif plain:
             got += f" with weights of {type(weight.data).__name__}, {weight.dtype}"
         raise UnsupportedModel(
             f"'{name}' is a {got}; only plain floating-point torch.nn.Linear projections can lose heads. "
