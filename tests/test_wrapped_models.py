@@ -1,4 +1,4 @@
-"""Surgery on models as users have them: wrapped, sharing a configuration or without one, and of classes that want more."""
+"""Surgery on models as users have them: wrapped, of a shared configuration or none, and of classes that want more."""
 
 import copy
 from pathlib import Path
