@@ -82,8 +82,9 @@ def test_contract(name: str, parallel: dict[str, Any], tmp_path: Path) -> None:
 
 
 @slow
-@pytest.mark.parametrize("steps", [3, 8])
-@pytest.mark.parametrize("name", ["dsp-joint", "gradual", "lottery", "dsp-pipelined"])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("dsp-joint", 3), ("gradual", 8), ("lottery", 3), ("lottery", 8), ("dsp-pipelined", 8)]
+)
 def test_a_killed_run_goes_on(
     name: str, steps: int, parallel: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
