@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headcount.cli.translating import _new
 from headcount.demo import encoder_directory
 from headcount.tasks.demo_parallel import write
 from headcount.tasks.translator import load_translator
@@ -116,6 +117,15 @@ def test_prune_and_evaluate(trained: Path, corpus: dict[str, str], tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"] == record["metrics"]
+
+
+def test_shapes_and_directories_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-student").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert [_new(each) for each in ("tiny-student", "./tiny-student", "mine", "tiny-student,d_model=64")] == [
+        "new:tiny-student", "./tiny-student", "mine", "new:tiny-student,d_model=64",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -154,12 +155,17 @@ def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: 
         reference: What a human wrote.
         bleu_tokenize: How sacreBLEU splits into words.
     """
-    bleu = BLEU(tokenize=bleu_tokenize, effective_order=True)
+    bleu = _sentence_bleu(bleu_tokenize)
     options = [
         " ".join(tokenizer.decode_lines([part[min(n, len(part) - 1)].ids for part in hypotheses]))
         for n in range(max(map(len, hypotheses), default=0))
     ]
     return max(options, key=lambda text: bleu.sentence_score(text, [reference]).score, default="")
+
+
+@cache  # some ways to split read a dictionary, which is not to be read for every line
+def _sentence_bleu(bleu_tokenize: str) -> BLEU:
+    return BLEU(tokenize=bleu_tokenize, effective_order=True)
 
 
 def learn_shortlist(

@@ -88,10 +88,14 @@ def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
     kinds = {site.kind for site in whole.sites}
     runs = [re.fullmatch(r"\s*([a-z]*)\s*((?:\d+\s*)+)", run) for run in text.split("|")]
     numbers = {run[1] or next(iter(kinds)): [int(n) for n in run[2].split()] for run in runs if run}
-    fits = len(numbers) == len(runs)
     counts = {kind: [site for site in whole.sites if site.kind == kind] for kind in kinds}
-    fits &= {kind: len(found) for kind, found in numbers.items()} == {kind: len(of) for kind, of in counts.items()}
-    if None in runs or not fits or (len(kinds) > 1 and any(run and not run[1] for run in runs)):
+    alike = {kind: len(found) for kind, found in numbers.items()} == {kind: len(of) for kind, of in counts.items()}
+    if (
+        None in runs
+        or len(numbers) < len(runs)
+        or not alike
+        or (len(kinds) > 1 and any(run and not run[1] for run in runs))
+    ):
         raise BadRecipe(
             f"Cannot read the distribution '{text}'. Give a number of heads for each of the {len(whole.sites)} sites, "
             f"as in '{whole.all}', or a budget (12, 25%)."

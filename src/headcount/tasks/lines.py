@@ -96,10 +96,10 @@ def _csv_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            what = "Is a quotation mark left open?"
-            if "field larger" in str(error):
-                what = "Is a quotation mark left open? Longer fields go into TSV or JSON lines."
-            raise BadData(f"{path}, line {begins}: not valid CSV ({error}). {what}") from None
+            long = " Longer fields go into TSV or JSON lines." if "field larger" in str(error) else ""
+            raise BadData(
+                f"{path}, line {begins}: not valid CSV ({error}). Is a quotation mark left open?{long}"
+            ) from None
         if fields:
             yield begins, fields
 
