@@ -1,90 +1,22 @@
 """headcount removes attention heads from Transformers: name a budget, pick a method, get back a smaller model.
 
-Importing it also teaches transformers to load pruned models: see `headcount.loader`.
+Importing it also teaches transformers to load pruned models and translation models of headcount's own: at once, or, if
+transformers is not imported yet, right after it. The public names stand in `__init__.pyi`; each is imported when it is
+asked for, so that what needs no torch, as `headcount --help` or a report, does not wait for it.
 """
 
 from importlib.metadata import version
+from typing import Any
 
-from headcount import loader as _loader  # teaches transformers
-from headcount.anatomy import head_map, present
-from headcount.budget import Budget
-from headcount.callback import PruningCallback
-from headcount.errors import (
-    BadData,
-    BadRecipe,
-    CorruptCheckpoint,
-    CorruptRecord,
-    DiskFull,
-    ExportFailed,
-    PruningError,
-    SurgeryFailed,
-    UnsupportedModel,
-)
-from headcount.export import Exported, export_model
-from headcount.gates import Gates, attach, detach
-from headcount.gating import masked
-from headcount.heads import Head, HeadMap, Site, Subset
-from headcount.importance import Confidence, GradientImportance, MagnitudeImportance, RandomImportance
-from headcount.matmul import fast_matmul
-from headcount.measure import compare
-from headcount.methods import METHODS
-from headcount.plan import Plan
-from headcount.recipe import Recipe
-from headcount.records import Record, read_records
-from headcount.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
-from headcount.run import run_recipe
-from headcount.runtimes import open_model
-from headcount.settings import TrainingSettings
-from headcount.shape import compare_shapes
-from headcount.surgery import remove_heads
+import lazy_loader
+import wrapt
 
 __version__ = version("headcount")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__all__ = [
-    "METHODS",
-    "BadData",
-    "BadRecipe",
-    "Budget",
-    "Confidence",
-    "CorruptCheckpoint",
-    "CorruptRecord",
-    "DiskFull",
-    "ExportFailed",
-    "Exported",
-    "Fading",
-    "Gates",
-    "GradientImportance",
-    "GumbelTopK",
-    "HardConcrete",
-    "Head",
-    "HeadMap",
-    "LogLinear",
-    "MagnitudeImportance",
-    "Plan",
-    "PruningCallback",
-    "PruningError",
-    "RandomImportance",
-    "Recipe",
-    "Record",
-    "Site",
-    "StraightThrough",
-    "Subset",
-    "SurgeryFailed",
-    "TrainingSettings",
-    "UnsupportedModel",
-    "attach",
-    "compare",
-    "compare_shapes",
-    "detach",
-    "export_model",
-    "fast_matmul",
-    "head_map",
-    "masked",
-    "open_model",
-    "present",
-    "read_records",
-    "remove_heads",
-    "run_recipe",
-]
 
-del _loader
+@wrapt.when_imported("transformers")  # type: ignore[untyped-decorator]
+def _teach(transformers: Any) -> None:
+    """Register pruned models (`headcount.loader`) and translation models (`headcount.nmt`) with transformers."""
+    import headcount.loader
+    import headcount.nmt  # noqa: F401

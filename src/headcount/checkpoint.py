@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from headcount.errors import BadRecipe, CorruptCheckpoint, UnsupportedModel
+from headcount.heads import STRUCTURE_NAME
 from headcount.loader import recorded
-from headcount.surgery import METHOD_NAME
 
 
 def skeleton(source: str | Path) -> Any:
@@ -77,7 +77,7 @@ def load(source: str | Path) -> Any:
 def _require_plain(config: Any, source: str | Path) -> None:
     found = getattr(config, "quantization_config", None)
     kind = found.get("quant_method") if isinstance(found, dict) else found
-    if kind not in (None, METHOD_NAME):
+    if kind not in (None, STRUCTURE_NAME):
         raise UnsupportedModel(
             f"'{source}' is quantized ({kind}): its weights are packed, and heads cannot be sliced out of them. "
             "Take the model that it was made from, prune it, and quantize the pruned model."

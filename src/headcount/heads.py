@@ -12,6 +12,11 @@ from headcount.errors import BadRecipe
 KINDS = ("encoder", "decoder", "cross")
 """The kinds of attention, in the order in which the papers list them."""
 
+STRUCTURE_NAME = "headcount"
+"""The `quant_method` under which a model's configuration says which heads each site kept."""
+STRUCTURE_VERSION = 1
+"""The version of how it says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

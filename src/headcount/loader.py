@@ -17,11 +17,13 @@ from transformers.core_model_loading import WeightRenaming
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from headcount.anatomy import LiveSite, survey
 from headcount.errors import CorruptCheckpoint, UnsupportedModel
-from headcount.surgery import FORMAT_VERSION, METHOD_NAME, cut, record_structure
+from headcount.heads import STRUCTURE_NAME, STRUCTURE_VERSION
 
-LEGACY_NAME = f"{METHOD_NAME}-transformers-4"
+# This file is imported as soon as transformers is, and that may be in the midst of the import of the anatomy or of what
+# stands on it: so what it needs of these is imported when it is needed.
+
+LEGACY_NAME = f"{STRUCTURE_NAME}-transformers-4"
 """Under this name a structure that transformers 4 recorded takes the same way."""
 
 Sites = Mapping[str, Mapping[str, Any]]
@@ -31,7 +33,7 @@ Recorded = TypeVar("Recorded")
 """Whatever is recorded under the name of a site or a parameter."""
 
 
-@register_quantization_config(METHOD_NAME)
+@register_quantization_config(STRUCTURE_NAME)
 class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is untyped here
     """The structure of a pruned model, as it stands in `config.json`.
 
@@ -41,14 +43,14 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
     """
 
     def __init__(self, sites: Any = None, format_version: Any = None, **unknown: Any) -> None:
-        self.quant_method = METHOD_NAME
+        self.quant_method = STRUCTURE_NAME
         self.format_version = format_version
         self.sites = sites
         self.unknown = sorted(set(unknown) - {"quant_method"})
 
     def to_dict(self) -> dict[str, Any]:
         """The structure as plain data."""
-        return {"quant_method": METHOD_NAME, "format_version": self.format_version, "sites": self.sites}
+        return {"quant_method": STRUCTURE_NAME, "format_version": self.format_version, "sites": self.sites}
 
     def cut(self, model: Any) -> None:
         """Cut a model as it was built, on the meta device say, to this structure.
@@ -56,6 +58,9 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
         Raises:
             CorruptCheckpoint: The structure makes no sense, or is not that of this model.
         """
+        from headcount.anatomy import survey
+        from headcount.surgery import cut
+
         file = _config_file(model)
         sites = match_names(model, checked_sites(self, file), file)
         live = {each.site.name: each for each in survey(model)}
@@ -69,7 +74,7 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
 
 
 @register_quantizer(LEGACY_NAME)
-@register_quantizer(METHOD_NAME)
+@register_quantizer(STRUCTURE_NAME)
 class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
     """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
 
@@ -77,6 +82,8 @@ class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is u
         self.cut_skeleton(model, self.quantization_config, kwargs.get("checkpoint_files"))
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        from headcount.surgery import record_structure
+
         self.leave_no_flags(model)
         record_structure(model)
         return model
@@ -116,10 +123,10 @@ def checked_sites(config: Any, file: str) -> Sites:
     Raises:
         CorruptCheckpoint: It does not; the message names the file and the site.
     """
-    if config.format_version != FORMAT_VERSION:
+    if config.format_version != STRUCTURE_VERSION:
         raise CorruptCheckpoint(
             f"{file}: structure of format version {config.format_version!r}; this headcount reads version "
-            f"{FORMAT_VERSION}. If it is newer, update headcount."
+            f"{STRUCTURE_VERSION}. If it is newer, update headcount."
         )
     if config.unknown or not isinstance(config.sites, dict):
         raise CorruptCheckpoint(
@@ -147,6 +154,8 @@ def match_names(model: Any, sites: Mapping[str, Recorded], file: str) -> dict[st
     Raises:
         CorruptCheckpoint: The model has a site of which nothing is recorded.
     """
+    from headcount.anatomy import survey
+
     here = [each.site.name for each in survey(model)]
     for names in renamed(model, sites):
         if set(here) <= set(names):
@@ -178,6 +187,8 @@ def renamed(model: Any, recorded: Mapping[str, Recorded]) -> Iterator[dict[str, 
 
 def _check_shapes(model: Any, files: list[str] | None) -> None:
     """Compare the cut skeleton with the shapes in the weight files, and name the first site that contradicts."""
+    from headcount.anatomy import survey
+
     for file in files or ():
         if not str(file).endswith(".safetensors"):
             continue
@@ -200,7 +211,7 @@ def _shapes(file: str) -> dict[str, list[int]]:
         raise CorruptCheckpoint(f"{file}: the weights cannot be read: {error}.") from error
 
 
-def _expected(live: LiveSite) -> dict[str, list[int]]:
+def _expected(live: Any) -> dict[str, list[int]]:
     return {f"{live.site.name}.{name}": list(p.shape) for name, p in live.attention.named_parameters()}
 
 
@@ -240,6 +251,9 @@ class _Legacy(QuantizationConfigMixin):  # type: ignore[misc]
         return {"quant_method": self.quant_method, "pruned": self.pruned}
 
     def cut(self, model: Any) -> None:
+        from headcount.anatomy import survey
+        from headcount.surgery import cut
+
         file = _config_file(model)
         pruned = {int(layer): set(heads) for layer, heads in self.pruned.items()}
         for live in survey(model):
@@ -264,7 +278,7 @@ modeling_utils.get_hf_quantizer = _with_structures(modeling_utils.get_hf_quantiz
 def recorded(config: Any) -> PrunedHeads | _Legacy | None:
     """The structure that a configuration records, ours or that of transformers 4; None: nothing was pruned."""
     found = getattr(config, "quantization_config", None)
-    if isinstance(found, dict) and found.get("quant_method") == METHOD_NAME:
+    if isinstance(found, dict) and found.get("quant_method") == STRUCTURE_NAME:
         return PrunedHeads(**found)
     pruned = getattr(config, "pruned_heads", None)
     return _Legacy(pruned) if pruned and found is None else None

@@ -21,13 +21,12 @@ from headcount.checkpoint import copy_beside, load, save
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.fingerprint import difference, fingerprint
 from headcount.gates import GATES_NAME, Gates
-from headcount.heads import HeadMap, Site, Subset
+from headcount.heads import STRUCTURE_NAME, STRUCTURE_VERSION, HeadMap, Site, Subset
 from headcount.loader import PrunedHeads, PrunedHeadsLoader, checked_sites, match_names, renamed
-from headcount.surgery import FORMAT_VERSION as STRUCTURE_VERSION
-from headcount.surgery import METHOD_NAME, remove_heads
+from headcount.surgery import remove_heads
 from headcount.writing import naming_a_full_disk, require_empty, write_atomically, writing_directory
 
-PLAN_NAME = f"{METHOD_NAME}-plan"
+PLAN_NAME = f"{STRUCTURE_NAME}-plan"
 """The name under which transformers knows a plan as a configuration to load with."""
 
 FORMAT_VERSION = 1

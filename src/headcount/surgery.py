@@ -17,11 +17,8 @@ from headcount.anatomy.probe import random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.gates import detach
-from headcount.heads import HeadMap, Subset
+from headcount.heads import STRUCTURE_NAME, STRUCTURE_VERSION, HeadMap, Subset
 from headcount.selfcheck import check_cut, gated_outputs
-
-FORMAT_VERSION = 1
-METHOD_NAME = "headcount"
 
 
 def remove_heads(
@@ -136,7 +133,7 @@ def _rewrite(core: Any, values: Mapping[str, int]) -> None:
 def structure(model: nn.Module) -> dict[str, Any]:
     """The structure of a model as plain data: for every site, how many heads it was built with, and which it kept."""
     sites = {live.site.name: {"heads": live.site.heads, "kept": live.kept} for live in survey(model)}
-    return {"quant_method": METHOD_NAME, "format_version": FORMAT_VERSION, "sites": sites}
+    return {"quant_method": STRUCTURE_NAME, "format_version": STRUCTURE_VERSION, "sites": sites}
 
 
 def record_structure(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from headcount import __version__
 from headcount.cli.experiments import records, run, sweep
 from headcount.cli.files import apply, demo, export, plan
 from headcount.cli.measuring import bench
-from headcount.cli.pruning import evaluate, heads, prune
+from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
 from headcount.cli.reproducing import reproduce
 from headcount.cli.translating import distill, shortlist, train_nmt, translate
@@ -40,8 +40,8 @@ def _common(
 
 
 for _command in (
-    heads, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep, records,
-    report, reproduce, demo,
+    heads, methods, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep,
+    records, report, reproduce, demo,
 ):  # fmt: skip
     app.command()(_command)
 

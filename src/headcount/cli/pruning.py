@@ -1,5 +1,6 @@
 """Commands about heads: where they are, and taking some away."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,8 +8,6 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json, Model, set_up
-from headcount.methods import METHODS
-from headcount.methods.choice import AUTO
 from headcount.printing import print_json, print_lines, print_table, say
 
 
@@ -34,6 +33,37 @@ def heads(model: Model, json_: Json = False) -> None:
     print_lines(f"per layer: {here}")
 
 
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One of them: what it does, and its options for --set.")] = None,
+    json_: Json = False,
+) -> None:
+    """List the methods that choose heads, or the options of one."""
+    from headcount.methods import method_class, method_names
+    from headcount.methods.options import about, options_of
+
+    if name is None:
+        kinds = {each: method_class(each) for each in method_names()}
+        rows = [
+            {"method": each, "weights and heads": kind.paradigm, "what it does": about(kind).splitlines()[0]}
+            for each, kind in kinds.items()
+        ]
+        return print_json(rows) if json_ else print_table(rows)
+    kind, options = method_class(name), options_of(method_class(name))
+    if json_:
+        return print_json(
+            {
+                "method": name,
+                "paradigm": kind.paradigm,
+                "about": about(kind),
+                "options": [asdict(each) for each in options],
+            }
+        )
+    print_lines(about(kind))
+    print_table(
+        [{"--set": each.name, "default": each.default, "takes": each.kind, "meaning": each.meaning} for each in options]
+    )
+
+
 def prune(
     model: Annotated[
         str,
@@ -48,10 +78,12 @@ def prune(
     task: of.Task = "classification",
     keep: Annotated[str | None, typer.Option(help="Heads to keep: a number (12) or a share (0.25, 25%).")] = None,
     method: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(METHODS)}; auto goes by the length of the training.")
-    ] = AUTO,
+        str,
+        typer.Option(help="How heads are chosen: headcount methods lists them; auto goes by the length of training."),
+    ] = "auto",
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="A hyper-parameter of the method: name=value.")
+        list[str] | None,
+        typer.Option("--set", help="An option of the method, name=value: headcount methods NAME lists them."),
     ] = None,
     sites: Annotated[str | None, typer.Option(help="Budget over one kind: encoder, decoder or cross.")] = None,
     unit: Annotated[

@@ -5,7 +5,7 @@ theirs through the entry point `headcount.methods`.
 """
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from headcount.budget import Budget
@@ -58,6 +58,11 @@ METHODS: dict[str, type[Any]] = {
 """Name -> method. The command line, the sweep, the contract test and the docs page read it."""
 
 
+def method_names() -> list[str]:
+    """The names of all methods, of headcount and of other packages."""
+    return sorted({*METHODS, *_plugged_in()})
+
+
 def method_class(name: str) -> Any:
     """The method of that name, of headcount or of another package.
 
@@ -66,10 +71,14 @@ def method_class(name: str) -> Any:
     """
     if name in METHODS:
         return METHODS[name]
-    others = {found.name: found for found in entry_points(group="headcount.methods")}
+    others = _plugged_in()
     if name not in others:
-        raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(sorted({*others, *METHODS}))}.")
+        raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(method_names())}.")
     return others[name].load()
+
+
+def _plugged_in() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group="headcount.methods")}
 
 
 def method(name: str, options: Mapping[str, Any] | None = None) -> Any:

@@ -25,8 +25,8 @@ class DSPJoint(ScoreOptions):
             it), or their number (an int: 1 is one step, 1.0 all of them). The default is 25,000 of the paper's 36,816
             steps for BERT.
         unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
-        cooling_noise: See `GumbelTopK`. Not in the paper.
-        mean_one: See `GumbelTopK`. Not in the paper.
+        cooling_noise: Gumbel noise shrinks with the temperature once that is below 1. Not in the paper.
+        mean_one: Soft gates are scaled so that they start at one, not at K/H. Not in the paper.
         start_from: An importance whose scores, standardised, the learned ones start from. Not in the paper.
         start_spread: Standard deviation of those.
     """

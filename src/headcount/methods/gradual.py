@@ -14,7 +14,7 @@ from headcount.training import Workbench
 
 @dataclass(frozen=True)
 class Gradual:
-    """Heads leave on the cubic schedule of Zhu and Gupta 2017, the least important first.
+    """Heads leave during the training, the least important first, on the cubic schedule of Zhu and Gupta 2017.
 
     The importance is a running mean of |dL/dgate| from the training's own backward passes: selection costs nothing.
 

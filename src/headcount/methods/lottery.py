@@ -45,7 +45,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Lottery:
-    """Behnke and Heafield 2020, section 3.
+    """The lottery (Behnke and Heafield 2020, section 3): remove the least confident heads, rewind the rest, repeat.
 
     Train to a late-resetting point; then, again and again, train a little, score the heads on the development set,
     remove the lowest few, and rewind the others to that point; at the end train the survivors from there to the end of

@@ -14,15 +14,15 @@ from headcount.training import Workbench
 
 @dataclass(frozen=True)
 class Michel:
-    """Michel et al. 2019, as in Li et al. 2021, section 4.2.1: remove the least important heads, score again, repeat.
+    """Remove the least important heads, score again, repeat (Michel et al. 2019; Li et al. 2021, section 4.2.1).
 
     Attributes:
         heads_per_step: Heads removed before the rest is scored again. None: a twelfth of them, the paper's 12 of 144.
         one_shot: Score once and remove all at once, as Michel et al.'s translation code does.
         examples: Training examples that a scoring uses. None: all, as in the paper.
-        reduction: See `GradientImportance`.
-        signed: See `GradientImportance`.
-        layer_norm: See `GradientImportance`.
+        reduction: Over what a gradient's absolute value is taken before averaging: `example`, `token` or `batch`.
+        signed: Take no absolute value.
+        layer_norm: Divide the scores of each site by their L2 norm.
     """
 
     paradigm: ClassVar[str] = "pipelined"

@@ -16,7 +16,7 @@ from headcount.training import Workbench
 
 @dataclass(frozen=True)
 class Reinit(Lottery):
-    """Behnke and Heafield 2020, Table 5: the heads that a lottery keeps, trained from new random weights.
+    """The heads that a lottery keeps, trained from new random weights (Behnke and Heafield 2020, Table 5).
 
     A model that has only the budget's heads left is taken as the structure; otherwise a lottery with these options
     finds one first. All weights are drawn anew, as a model of that configuration starts; of a pretrained model

@@ -17,7 +17,7 @@ from headcount.training import Workbench
 
 @dataclass(frozen=True)
 class Voita(ScoreOptions):
-    """Voita et al. 2019, in joint training as in Li et al. 2021, section 4.2.3.
+    """Hard concrete gates with an L0 penalty (Voita et al. 2019), in joint training (Li et al. 2021, section 4.2.3).
 
     Gates that the penalty leaves open are counted without noise; the count is then adjusted to K by ranking log alpha.
 
