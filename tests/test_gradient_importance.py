@@ -15,7 +15,7 @@ from headcount.errors import BadData, BadRecipe
 from headcount.gating import gated
 from headcount.heads import Head
 from headcount.importance import GradientImportance
-from translators import padded, sources, translator
+from translators import DECODERS, padded, sources, translator
 
 
 class ToyAttention(nn.Module):
@@ -71,14 +71,14 @@ def test_two_heads_by_hand(reduction: str, signed: bool, layer_norm: bool, monke
     assert scores.tolist() == pytest.approx((expected / expected.norm() if layer_norm else expected).tolist())
 
 
-@pytest.mark.parametrize("family", CLASSIFIERS)
+@pytest.mark.parametrize("family", [*CLASSIFIERS, "albert"])  # whose layers share one site
 def test_against_finite_differences(family: str) -> None:
     """|dL/dgate| of every example, with a head that is out already, and a batch cut in two uneven parts."""
     model = tiny(family).double()
     inputs = random_inputs(model, batch=3)
     labels = torch.tensor([0, 2, 1])
     whole = head_map(model)
-    inside = whole.all - whole.subset({whole.sites[1].name: [2]})
+    inside = whole.all - whole.subset({whole.sites[-1].name: [2]})
     batches = [
         {**{name: x[part] for name, x in inputs.items()}, "labels": labels[part]} for part in (slice(0, 2), slice(2, 3))
     ]
@@ -98,10 +98,11 @@ def test_against_finite_differences(family: str) -> None:
         assert float(measured[position]) == pytest.approx(sum(slopes) / 3, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("decoder", ["attention", "tied-ssru"])
 @pytest.mark.parametrize("reduction", ["example", "token"])
-def test_batches_of_sentences_can_be_cut_anywhere(reduction: str) -> None:
+def test_batches_of_sentences_can_be_cut_anywhere(reduction: str, decoder: str) -> None:
     """Where tokens have labels, an example's loss is their sum: how many share its batch does not matter."""
-    model, lengths, targets = translator(), (4, 2, 5), (3, 7, 2)
+    model, lengths, targets = translator(**DECODERS[decoder]), (4, 2, 5), (3, 7, 2)
     batch = {**sources(lengths), "labels": padded(targets, -100)}
     alone = [
         {name: x[n : n + 1, : (targets if name == "labels" else lengths)[n]] for name, x in batch.items()}
@@ -121,7 +122,7 @@ def test_batches_of_sentences_can_be_cut_anywhere(reduction: str) -> None:
         with torch.no_grad(), gated(model, gate_of):
             return float(model(**alone[n]).loss) * targets[n]
 
-    for head in (0, 7, 17):
+    for head in (0, len(everything) // 2, len(everything) - 1):
         slopes = [abs(summed_loss(n, head, 1e-5) - summed_loss(n, head, -1e-5)) / 2e-5 for n in range(3)]
         assert float(together[head]) == pytest.approx(sum(slopes) / 3, rel=1e-4)
 

@@ -73,26 +73,31 @@ class GradientImportance:
 
     def _batch(self, model: nn.Module, batch: Mapping[str, Tensor], subset: Subset) -> Float64[Tensor, " head"]:
         """The batch's mean score of every head of the map, 0 for heads that are out."""
-        gates: list[Tensor] = []
-        heads: list[list[int]] = []
+        gates: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        heads: dict[str, list[int]] = {}
 
         def gate_of(live: LiveSite, x: Tensor) -> Tensor:
+            name = live.site.name
             lead = {"example": (x.shape[0], *[1] * (x.dim() - 2)), "token": x.shape[:-1], "batch": ()}[self.reduction]
-            gates.append(torch.ones(*lead, len(live.kept), dtype=x.dtype, device=x.device, requires_grad=True))
-            heads.append([subset.head_map.index(Head(live.site.name, i)) for i in live.kept])
-            return gates[-1] * torch.tensor([float(i in chosen) for i in heads[-1]], dtype=x.dtype, device=x.device)
+            heads[name] = [subset.head_map.index(Head(name, i)) for i in live.kept]
+            # A site that is passed through several times, as where layers share weights, has one gate for all of them.
+            shape = (*lead, len(live.kept))
+            if (name, shape) not in gates:
+                gates[name, shape] = torch.ones(shape, dtype=x.dtype, device=x.device, requires_grad=True)
+            inside = torch.tensor([float(i in chosen) for i in heads[name]], dtype=x.dtype, device=x.device)
+            return gates[name, shape] * inside
 
         chosen = set(subset.indices)
         with gated(model, gate_of), torch.enable_grad():
             loss: Any = model(**batch).loss
             if loss is None:
                 raise BadData("The model gives no loss: the batches have no labels.")
-            grads = torch.autograd.grad(loss, gates)
+            grads = torch.autograd.grad(loss, [*gates.values()])
         total = torch.zeros(len(subset.head_map), dtype=torch.float64)
-        for flat, grad in zip(heads, grads, strict=True):
+        for (name, _), grad in zip(gates, grads, strict=True):
             # The loss is a mean over the batch's labels, so its gradients are already divided by their number.
             values = grad.double() if self.signed else grad.double().abs()
-            total[flat] = values.reshape(-1, len(flat)).sum(0).cpu()
+            total[heads[name]] += values.reshape(-1, len(heads[name])).sum(0).cpu()
         return total
 
 
