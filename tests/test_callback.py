@@ -1,18 +1,27 @@
 """Pruning in a Trainer of the user's own: budget met, resumable, saved as a pruned model; other methods refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    Adafactor,
+    AutoModelForSequenceClassification,
+    BertForMultipleChoice,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.optimization import AdafactorSchedule
 
 import headcount
 from families import tiny
 from headcount.anatomy.probe import random_inputs
 from headcount.callback import PruningCallback
-from headcount.errors import BadRecipe
+from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.gates import GATES_NAME
 from headcount.methods import METHODS
 from headcount.methods.dsp_joint import DSPJoint
@@ -27,8 +36,8 @@ def trainer(model: Any, directory: Path, callback: PruningCallback, **settings: 
     data = Dataset.from_dict({**{name: value.tolist() for name, value in inputs.items()}, "labels": [0, 1, 2] * 8})
     arguments = TrainingArguments(
         output_dir=str(directory), num_train_epochs=2, per_device_train_batch_size=4, learning_rate=1e-3,
-        logging_steps=4, report_to="none", use_cpu=True, disable_tqdm=True,
-        **{"save_strategy": "no", "eval_strategy": "steps", "eval_steps": 6, **settings},
+        report_to="none", use_cpu=True, disable_tqdm=True,
+        **{"logging_steps": 4, "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 6, **settings},
     )  # fmt: skip
     return Trainer(model, arguments, train_dataset=data, eval_dataset=data.select(range(6)), callbacks=[callback])
 
@@ -78,6 +87,88 @@ def test_a_resumed_trainer_prunes_the_same(tmp_path: Path) -> None:
         finished.append((callback.subset, model.state_dict()))
     (subset, weights), (again, others) = finished
     assert subset == again and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+class Interrupt(TrainerCallback):  # type: ignore[misc]
+    """Stops the first training at a step, as Ctrl-C does."""
+
+    armed = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.armed and state.global_step == 8:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_begins_anew_has_schedules_that_do(tmp_path: Path) -> None:
+    callback, interrupt = PruningCallback("dsp-joint", keep=5), Interrupt()
+    mine = trainer(tiny("bert"), tmp_path, callback, logging_steps=1)
+    mine.add_callback(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mine.train()
+    interrupt.armed = False
+    mine.train()
+    looks = [entry for entry in mine.state.log_history if "temperature" in entry]
+    assert [look["step"] for look in looks] == [*range(1, 13)] and looks[0]["temperature"] > 10
+    assert len(headcount.present(mine.model)) == 5
+
+
+def test_a_trainer_that_makes_its_model(tmp_path: Path) -> None:
+    """It makes one to look at, and another to train."""
+    callback, like = PruningCallback("gradual", keep=5), trainer(tiny("bert"), tmp_path, PruningCallback("ste", keep=5))
+    mine = Trainer(
+        None, like.args, model_init=lambda: tiny("bert"), train_dataset=like.train_dataset,
+        eval_dataset=like.eval_dataset, callbacks=[callback],
+    )  # fmt: skip
+    mine.train()
+    assert headcount.present(mine.model) == callback.subset and len(callback.subset) == 5
+
+
+def test_a_callback_that_comes_after_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    saves = {"save_strategy": "steps", "save_steps": 5, "eval_strategy": "no"}
+    trainer(tiny("bert"), tmp_path, PruningCallback("gradual", keep=5), **saves).train()
+    late = trainer(tiny("bert"), tmp_path, PruningCallback("gradual", keep=5), **saves)
+    late.pop_callback(PruningCallback)
+    headcount.detach(late.model)
+    late.add_callback(PruningCallback("gradual", keep=5))
+    with pytest.raises(BadRecipe, match="goes on from step 5, but its gates are at step 0"):
+        late.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+
+
+def test_what_the_end_needs_is_asked_at_the_beginning(tmp_path: Path) -> None:
+    """Surgery's check has to make up a batch, which it cannot for every class."""
+    model = BertForMultipleChoice(tiny("bert").config)
+    rows = {"input_ids": torch.randint(5, 30, (8, 3, 6)).tolist(), "labels": [0, 1, 2, 0] * 2}
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True,
+        disable_tqdm=True, save_strategy="no",
+    )  # fmt: skip
+
+    def make(callback: PruningCallback) -> Trainer:
+        return Trainer(model, arguments, train_dataset=Dataset.from_dict(rows), callbacks=[callback])
+
+    with pytest.raises(UnsupportedModel, match="cannot run the check's batch .* example="):
+        make(PruningCallback("ste", keep=5))
+    make(PruningCallback("ste", keep=5, example={"input_ids": torch.randint(5, 30, (2, 3, 6))})).train()
+    assert len(headcount.present(model)) == 5
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path: Path) -> None:
+    arguments = SimpleNamespace(n_gpu=2)
+    with pytest.raises(BadRecipe, match="over 2 GPUs in one process"):
+        PruningCallback("ste", keep=5).on_init_end(arguments, None, None, model=tiny("bert"))
+
+
+def test_the_scores_of_an_optimiser_that_makes_its_rate_itself(tmp_path: Path) -> None:
+    """Adafactor's relative steps have no peak; the scores are at theirs."""
+    model, callback = tiny("bert"), PruningCallback(Voita(lambda_=1e9, scores_clip=1e12), keep=5, cut=False)
+    mine = trainer(model, tmp_path, callback, max_steps=3)
+    optimizer = Adafactor(model.parameters(), scale_parameter=True, relative_step=True, warmup_init=True, lr=None)
+    mine.optimizer, mine.lr_scheduler = optimizer, AdafactorSchedule(optimizer)
+    gates = callback.gates
+    assert gates is not None
+    before = gates.scores.clone()
+    mine.train()
+    assert torch.allclose(before - gates.scores, torch.full((12,), 3 * 0.1, dtype=torch.float64), atol=1e-3)
 
 
 def test_cutting_can_be_left_to_the_user(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import headcount
 from families import CLASSIFIERS, tiny
@@ -13,8 +13,9 @@ from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
 from headcount.gates import GATES_NAME, attach, detach
 from headcount.gating import gated, masked, scale_heads
-from headcount.relaxations import GumbelTopK, LogLinear, StraightThrough
+from headcount.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
 from headcount.selfcheck import outputs
+from headcount.surgery import remove_heads
 
 
 def quick(keep: float = 5, **options: float) -> GumbelTopK:
@@ -236,6 +237,67 @@ def test_a_copy_learns_with_its_own_gates() -> None:
     assert torch.equal(twin.headcount_gates.scores, gates.scores)
     detach(twin)
     assert not hasattr(twin, GATES_NAME) and hasattr(model, GATES_NAME)
+
+
+def test_a_copy_in_the_midst_of_a_pass_is_a_copy() -> None:
+    model = tiny("bert").train()
+    gates = attach(model, quick())
+    model(**random_inputs(model)).logits.sum().backward()
+    twin = copy.deepcopy(model)
+    gates.step()
+    assert gates.steps == 1 and twin.headcount_gates.steps == 0
+    train(twin, twin.headcount_gates, 2)
+    assert twin.headcount_gates.steps == 2
+
+
+def test_checkpointed_layers_are_computed_again_with_the_gates_they_had() -> None:
+    """Or not at all: between a pass and its backward pass there may be no other."""
+    model = tiny("bert").train()
+    # under the name that newer versions of transformers give it
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    gates = attach(model, GumbelTopK(5, LogLinear(1.0, 1.0, steps=0)))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    first, second = (random_inputs(model, seed=seed) for seed in (1, 2))
+
+    def gradient(checkpointed: bool) -> torch.Tensor:
+        """Of two batches that are accumulated, each with its backward pass."""
+        for module in model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = checkpointed
+        model.zero_grad()
+        gates.draws = 0
+        for batch in (first, second):
+            model(**batch).logits.square().sum().backward()
+        gates._leaves = []
+        found = model.bert.encoder.layer[0].attention.output.dense.weight.grad
+        assert found is not None
+        return found.clone()
+
+    assert torch.allclose(gradient(False), gradient(True), rtol=1e-5)
+    with pytest.raises(BadRecipe, match="there were 2 forward passes since"):
+        (model(**first).logits - model(**second).logits).square().sum().backward()
+    gates._leaves = []
+    loss = model(**first).logits.sum()
+    model.eval()(**second)
+    with pytest.raises(BadRecipe, match="there were evaluations since"):
+        model.train()
+        loss.backward()
+
+
+def test_gates_that_have_not_settled_are_told() -> None:
+    model = tiny("bert")
+    gates = attach(model, GumbelTopK(5, LogLinear(steps=9)))
+    train(model, gates, 3)
+    with pytest.warns(UserWarning, match="for 3 steps of the 9 that their schedule takes.*steps=2"):
+        remove_heads(model, gates.subset())
+    for relaxation in (Fading(5, 1, 3), StraightThrough(5), HardConcrete(5), GumbelTopK(5, LogLinear(steps=2, wait=1))):
+        model = tiny("bert")
+        gates = attach(model, relaxation)
+        train(model, gates, 3)
+        remove_heads(model, gates.subset())
 
 
 def test_scores_that_no_gradient_reaches_are_not_taken_for_learning() -> None:

@@ -1,6 +1,7 @@
 """Trainable gates: scores that learn, by a relaxation, which heads to keep."""
 
 import math
+import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -59,6 +60,10 @@ class Relaxation(Protocol):
 
         `lr_scale` is where the model's schedule is, in [0, 1]; `sites` has for each head the number of its site.
         """
+        ...
+
+    def remaining(self, step: int) -> int:
+        """Optimiser steps from this one until its schedule is over and the subset is what the model trains with."""
         ...
 
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
@@ -127,6 +132,17 @@ class Gates(nn.Module):
     def subset(self) -> Subset:
         """The subset as of now: the top K of the scores, never a threshold on gates; and all heads out of scope."""
         return top(self.candidates, self.scores[self._of_head].tolist(), self.keep_heads, self.unit) | self.always
+
+    def warn_if_early(self) -> None:
+        """Warn if the gates have learned, and not to the end of their schedule: the subset has not settled then."""
+        left = self.relaxation.remaining(self.steps)
+        if self.steps and left:
+            warnings.warn(
+                f"The gates have learned for {self.steps} steps of the {self.steps + left} that their schedule takes: "
+                "the subset has not settled. Train for longer, or give a schedule that ends within the training, as "
+                f"GumbelTopK(keep, LogLinear(steps={self.steps * 2 // 3})).",
+                stacklevel=3,
+            )
 
     def penalty(self) -> Float64[Tensor, ""]:
         """What the relaxation adds to the loss of the forward pass just made. On the CPU, in float64."""
@@ -263,10 +279,27 @@ class Gates(nn.Module):
         self._handles += [hook(live, self._gate_of) for live in there]
 
     def _gate_of(self, live: LiveSite, x: Tensor) -> Tensor:
+        if self.training and torch._C._current_graph_task_id() != -1:  # a checkpointed layer, computed again
+            self._require_one_draw()
         # A part that is called alone, as `generate` calls the encoder, draws nothing; an old draw means nothing.
         gates = self._drawn if self.training and self._drawn is not None else self._hard()
         # Half precision would let the gradient of a gate overflow. The type first: not every device has float64.
         return gates[self._where[live.site.name]].to(torch.promote_types(x.dtype, torch.float32)).to(x.device)
+
+    def _require_one_draw(self) -> None:
+        """What is computed again while gradients are must be gated as it was, and nothing says by which draw."""
+        open_draws = sum(leaf.grad is None for leaf in self._leaves)
+        if self._drawn is None or (self._learnable and open_draws > 1):
+            raise BadRecipe(
+                "Gradient checkpointing computes layers again in the backward pass, but there were "
+                f"{'evaluations' if self._drawn is None else f'{open_draws} forward passes'} since the one that it "
+                "belongs to, and each has gates of its own. Call backward right after every forward pass, or switch "
+                "gradient checkpointing off."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: draws of a pass that is under way are the original's."""
+        return {**self.__dict__, "_leaves": [], "_drawn": None, "_learnable": False, "_chosen": None}
 
     def _hard(self) -> Float64[Tensor, " head"]:
         """The hard subset's gates; every site asks in every pass, so they are made anew only when the scores moved."""
@@ -303,7 +336,8 @@ def attach(
         unit: What shares a gate under grouped-query attention; see `Budget`.
         seed: Of the initial scores and the noise.
 
-    Gradient checkpointing must be the non-reentrant kind (`use_reentrant=False`): all layers share one draw.
+    Gradient checkpointing must be the non-reentrant kind (`use_reentrant=False`): all layers share one draw. Every
+    forward pass is then followed by its backward pass; several before one are refused.
 
     Raises:
         BadRecipe: The model already has gates, or the budget does not fit it.

@@ -130,7 +130,7 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> C
     try:
         with masked(model, subset):
             with _handed_on(model, subset) as heads:
-                expected = _first_outputs(model, inputs)
+                expected = first_outputs(model, inputs)
             # The second step reads the cache: its length is where a site without heads in the first layer would show.
             steps = _generated_if_it_can(model, inputs)
     finally:
@@ -139,7 +139,7 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> C
     if missed := [name for name in losing if name not in reached]:
         raise UnsupportedModel(
             f"The check's batch ({', '.join(inputs)}) does not reach {len(missed)} sites that are to lose heads, "
-            f"{missed[0]} among them. Hand over a batch that does: remove_heads(..., example={{...}})."
+            f"{missed[0]} among them. Hand over a batch that does: example={{...}}."
         )
     if not torch.isfinite(expected).all():
         raise SurgeryFailed(
@@ -149,14 +149,19 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> C
     return Computed(expected, steps, heads)
 
 
-def _first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+def first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    """See `outputs`; here the model may be any, and the batch one that was made up.
+
+    Raises:
+        UnsupportedModel: The model cannot run the batch.
+    """
     try:
         return outputs(model, inputs)
     except Exception as error:  # a class may want anything
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UnsupportedModel(
             f"{type(model).__name__} cannot run the check's batch ({', '.join(inputs)}): {why}. Hand over one that it "
-            "can: remove_heads(..., example={...})."
+            "can: example={...}."
         ) from error
 
 

@@ -16,7 +16,7 @@ from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.probe import random_inputs
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
 from headcount.errors import BadRecipe, UnsupportedModel
-from headcount.gates import detach
+from headcount.gates import GATES_NAME, Gates, detach
 from headcount.heads import STRUCTURE_NAME, STRUCTURE_VERSION, HeadMap, Subset
 from headcount.selfcheck import check_cut, gated_outputs
 
@@ -56,6 +56,8 @@ def remove_heads(
         raise BadRecipe(f"Cannot keep heads that are gone already: {', '.join(gone)}. This model has: {here}.")
     _require_weights(whole, check)
     inputs = (random_inputs(whole) if example is None else dict(example)) if check else None
+    if isinstance(gates := getattr(whole, GATES_NAME, None), Gates):
+        gates.warn_if_early()
     detach(whole)  # the hard subset that attached gates apply in evaluation would be applied twice
     expected = None if inputs is None else gated_outputs(whole, inputs, subset)
     before = _snapshot(whole)

@@ -56,9 +56,11 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
         """Step the gates."""
         if self.gates is not None:
             # A first group at a rate of 0, as for frozen embeddings, says nothing of the schedule.
-            group = max(kwargs["optimizer"].param_groups, key=lambda each: float(each.get("initial_lr", each["lr"])))
-            peak = float(group.get("initial_lr", args.learning_rate))  # as the schedule found it, whoever made it
-            self.gates.step(lr_scale=float(group["lr"]) / peak if peak else 0.0, grad_scale=self.grad_scale)
+            group = max(kwargs["optimizer"].param_groups, key=lambda each: float(each.get("initial_lr") or 0))
+            # The peak is as the schedule found it, whoever made it; an optimiser that makes its rate itself has none.
+            peak = group.get("initial_lr")
+            scale = 1.0 if peak is None else min(1.0, float(group["lr"]) / float(peak)) if peak else 0.0
+            self.gates.step(lr_scale=scale, grad_scale=self.grad_scale)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log at the end, whatever the interval: what the training ended with is to be seen."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from headcount.errors import UnsupportedModel
 
-_HAND_OVER = "Hand over an example batch: remove_heads(..., example={...})."
+_HAND_OVER = "Hand over an example batch: example={...}."
 
 
 def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int = 0) -> dict[str, Tensor]:

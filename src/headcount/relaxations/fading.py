@@ -89,6 +89,10 @@ class Fading:
             importance = importance / norms[where].clamp_min(torch.finfo(torch.float64).tiny)
         scores.copy_(torch.where(stay, importance, GONE))
 
+    def remaining(self, step: int) -> int:
+        """Steps until only K heads are left."""
+        return max(0, self.last - step)
+
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """How many heads are left."""
         return {"left": self.left(len(scores), keep, step)}

@@ -174,6 +174,10 @@ class GumbelTopK(LearnedScores):
         """One step of Adam, whose first is the first after the wait."""
         super().update(*args, step=max(0, step - self.annealing.wait), **kwargs)
 
+    def remaining(self, step: int) -> int:
+        """Steps until the temperature is at its end."""
+        return max(0, self.annealing.wait + self.annealing.steps - step)
+
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """The temperature."""
         return {"temperature": self.annealing(step)}

@@ -34,6 +34,10 @@ class LearnedScores:
         """Nothing: the budget is a hard constraint."""
         return torch.zeros((), dtype=torch.float64)
 
+    def remaining(self, step: int) -> int:
+        """Nothing, where the relaxation has no schedule."""
+        return 0
+
     def update(
         self,
         scores: Float64[Tensor, " head"],
