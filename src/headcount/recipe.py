@@ -10,6 +10,7 @@ from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.methods import METHODS, method, method_class
 from headcount.methods.choice import AUTO
+from headcount.methods.joint import LearnsByGates
 from headcount.records import short_source, signature
 from headcount.settings import TrainingSettings, world_size
 from headcount.tasks import TASKS
@@ -72,6 +73,13 @@ class Recipe:
         """The budget; for `unpruned`, all heads."""
         return Budget(1.0 if self.keep is None else self.keep, self.sites, self.unit)
 
+    @property
+    def unused(self) -> list[str]:
+        """Training settings that are given and have no effect: where gates learn, early weights are of other heads."""
+        if not isinstance(self.make_method(), LearnsByGates):
+            return []
+        return [name for name in ("keep_best", "stop_after") if getattr(self.training, name)]
+
     def signature(self, kept: int, heads: int, examples: int) -> str:
         """How a number of this run was made, in one line.
 
@@ -80,7 +88,8 @@ class Recipe:
             heads: Heads of the model as it was built.
             examples: Training examples used.
         """
-        training, usual = self.training, TASKS[self.task].training
+        usual = TASKS[self.task].training
+        training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
         limit, development = self.data.get("validation_limit"), self.data.get("development")
         options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         return signature(

@@ -119,6 +119,9 @@ def _carry_out(
         name, bench.notes["chosen"] = choose(bench.steps)
         recipe = replace(recipe, method=name)
         say(f"Method: {name}. {bench.notes['chosen']}.")
+    if recipe.unused:
+        unused = " and ".join(recipe.unused)
+        say(f"{recipe.method} does without {unused}: where gates learn, earlier weights belong to other heads.")
     say(f"{len(before)} heads in {len(before.head_map.sites)} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     try:
         with _noise_of_its_own(), naming_a_full_disk(checkpoints):
@@ -232,7 +235,9 @@ model = {kind.__name__}.from_pretrained("this directory")
 
 
 def _kept(recipe: Recipe, keep: int) -> str:
-    return "all" if recipe.keep is None else f"{keep}{f' of kind {recipe.sites}' if recipe.sites else ''}"
+    if recipe.keep is None or recipe.method == "unpruned":
+        return "all"
+    return f"{keep}{f' of kind {recipe.sites}' if recipe.sites else ''}"
 
 
 def _checkpoints(recipe: Recipe, output: Path) -> Path:

@@ -41,7 +41,8 @@ class TrainingSettings:
         average: The trained weights are the mean of those at this many last looks. 0: they are not.
         keep_best: The trained weights are those of the look with the best figure, not the last. Where gates learn, the
             last: earlier ones belong to other heads.
-        stop_after: Stop when so many looks in a row brought no better figure. None: train to the end.
+        stop_after: Stop when so many looks in a row brought no better figure. None: train to the end, as where gates
+            learn.
         judge_by: The figure that says what is better: one of the task's, or `loss`. None: the task's first.
     """
 
@@ -99,6 +100,8 @@ class TrainingSettings:
 def steps_from(share: float | int, steps: int, name: str, there: str = "the training has") -> int:
     """Optimiser steps from what a recipe says: a share of a training's steps (a float), or their number (an int).
 
+    A share above 0 is at least one step, where there is one.
+
     Args:
         share: The share or number.
         steps: Of the training, or of what is left of it.
@@ -112,7 +115,8 @@ def steps_from(share: float | int, steps: int, name: str, there: str = "the trai
         raise BadRecipe(
             f"'{name}' is a share of the training's steps, in [0, 1], or a whole number of them; got {share}."
         )
-    number = share if isinstance(share, int) else round(share * steps)
+    # A share of next to nothing is still something to do: a lottery whose trainings have no steps ranks noise.
+    number = share if isinstance(share, int) else min(steps, max(round(share * steps), 1 if share > 0 else 0))
     if not 0 <= number <= steps:
         raise BadRecipe(
             f"'{name}' is {share}, which is {number} steps, but {there} {steps}. Give a share in [0, 1] or at most "

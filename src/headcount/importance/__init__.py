@@ -48,6 +48,14 @@ def importance(name: str, seed: int = 0) -> Importance:
     return RandomImportance(seed) if name == "random" else IMPORTANCES[name]()
 
 
+def ranking(
+    ranks: Importance, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], present: Subset, candidates: Subset
+) -> list[float]:
+    """The scores of the heads that compete, in flat order, measured with all heads that are there."""
+    scores = dict(zip(present.indices, ranks.scores(model, batches, present).tolist(), strict=True))
+    return [scores[index] for index in candidates.indices]
+
+
 __all__ = [
     "IMPORTANCES",
     "Confidence",
@@ -56,4 +64,5 @@ __all__ = [
     "MagnitudeImportance",
     "RandomImportance",
     "importance",
+    "ranking",
 ]

@@ -5,7 +5,7 @@ theirs through the entry point `headcount.methods`.
 """
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from headcount.budget import Budget
@@ -77,7 +77,7 @@ def method_class(name: str) -> Any:
     return others[name].load()
 
 
-def _plugged_in() -> dict[str, EntryPoint]:
+def _plugged_in() -> dict[str, Any]:
     return {found.name: found for found in entry_points(group="headcount.methods")}
 
 

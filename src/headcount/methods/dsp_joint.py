@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from headcount.anatomy import present
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
-from headcount.importance import importance
+from headcount.importance import importance, ranking
 from headcount.methods.joint import ScoreOptions, learn
 from headcount.relaxations import GumbelTopK, LogLinear
 from headcount.settings import steps_from
@@ -78,7 +80,7 @@ class DSPJoint(ScoreOptions):
             candidates, _ = budget.resolve(heads)
             with bench.booked("selection"):
                 ranks = importance(self.start_from, bench.seed)
-                found = ranks.scores(bench.model, bench.batches_for(ranks), heads)
-            found = found[[heads.indices.index(index) for index in candidates.indices]]
+                scores = ranking(ranks, bench.model, bench.batches_for(ranks), heads, candidates)
+            found = torch.tensor(scores, dtype=torch.float64)
             start = self.start_spread * (found - found.mean()) / found.std(correction=0).clamp_min(1e-12)
         return learn(bench, budget, relaxation, start=start).subset()

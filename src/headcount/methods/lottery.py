@@ -11,7 +11,7 @@ from headcount.anatomy import present
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
-from headcount.importance import importance
+from headcount.importance import importance, ranking
 from headcount.methods.removal import remove_lowest
 from headcount.methods.rewinding import rewind
 from headcount.settings import Stage, steps_from
@@ -105,7 +105,7 @@ class Lottery:
         always, number = here - left, 0
         by = self.heads_per_iteration or max(1, sum(count > 0 for count in left.counts()) // 2)
         if len(left) > keep:  # too few examples, or attention that cannot be read, are better known before the training
-            self._scores(bench, first_batch=True)
+            self._scores(bench, left, first_batch=True)
         moments = bench.train(
             stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept", shared=True)
         )
@@ -117,8 +117,8 @@ class Lottery:
             def work(left: Subset = left, stage: Stage = stage) -> list[int]:
                 bench.train(stage=stage, moments=rewind(bench, whole, left | always, moments))
                 with bench.booked("selection"):
-                    scores = self._scores(bench)
-                left = remove_lowest(left, [scores[i] for i in left.indices], keep, by, budget.unit, self.max_per_site)
+                    scores = self._scores(bench, left)
+                left = remove_lowest(left, scores, keep, by, budget.unit, self.max_per_site)
                 bench.dynamics.append({"stage": "scoring", "heads": str(left | always), "kept": list(left.indices)})
                 return list(left.indices)
 
@@ -134,8 +134,8 @@ class Lottery:
             return Stage(steps=bench.steps - late, first=first, total=bench.steps, order=order, skip=skip)
         return Stage(f"iteration-{number}", "selection", steps, first, bench.steps, order=order, skip=skip)
 
-    def _scores(self, bench: Workbench, first_batch: bool = False) -> dict[int, float]:
-        """By the flat index of each head that is left."""
-        heads, ranks = present(bench.model), importance(self.importance, bench.seed)
-        scores = ranks.scores(bench.model, islice(bench.batches_for(ranks), 1 if first_batch else None), heads)
-        return dict(zip(heads.indices, scores.tolist(), strict=True))
+    def _scores(self, bench: Workbench, left: Subset, first_batch: bool = False) -> list[float]:
+        """One for each head that is left, in flat order."""
+        ranks = importance(self.importance, bench.seed)
+        batches = islice(bench.batches_for(ranks), 1 if first_batch else None)
+        return ranking(ranks, bench.model, batches, present(bench.model), left)

@@ -7,7 +7,7 @@ from headcount.anatomy import present
 from headcount.budget import Budget
 from headcount.errors import BadRecipe
 from headcount.heads import Subset
-from headcount.importance import GradientImportance
+from headcount.importance import GradientImportance, ranking
 from headcount.methods.removal import remove_lowest
 from headcount.training import Workbench
 
@@ -53,11 +53,9 @@ class Michel:
         scorings = 0
         with bench.booked("selection"):
             while len(left) > keep:
-                scores = self.importance.scores(bench.model, bench.batches(self.examples), left | always)
-                of_head = dict(zip((left | always).indices, scores.tolist(), strict=True))
-                ranking = [of_head[index] for index in left.indices]
+                scores = ranking(self.importance, bench.model, bench.batches(self.examples), left | always, left)
                 goes = len(left) - keep if self.one_shot else step
-                left = remove_lowest(left, ranking, keep, goes, budget.unit)
+                left = remove_lowest(left, scores, keep, goes, budget.unit)
                 scorings += 1
                 bench.dynamics.append({"scoring": scorings, "heads": str(left | always), "kept": list(left.indices)})
         bench.notes["scorings"] = scorings
