@@ -16,6 +16,8 @@ FLOORS = {
     "report": 6,
     "reproduction": 6,
     "run": 6,
+    "resuming": 6,
+    "card": 6,
     "callback": 6,
     "shape": 6,
     "sweep": 6,

@@ -1,14 +1,16 @@
 """Translating as one does with models of transformers: `generate`, on a model that `AutoModel` loaded."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from headcount.errors import BadRecipe
+from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.nmt import Search, Translator
 from headcount.nmt.search import search
+from headcount.nmt.vocabulary import UNKNOWN_ID
 from translators import DECODERS, END, PAD, START, sources, translator
 
 
@@ -27,7 +29,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Translator:
 @pytest.mark.parametrize(("beam", "best", "power"), [(1, 1, 1.0), (4, 1, 0.6), (4, 3, 1.0)])
 def test_it_gives_what_search_finds(saved: Translator, beam: int, best: int, power: float) -> None:
     batch = sources((3, 1, 5), 5, most=9)
-    found = search(saved, **batch, settings=Search(beam, normalisation=power, best=best))
+    found = search(saved, **batch, settings=Search(beam, normalisation=power, best=best), never=(UNKNOWN_ID,))
     saved.train()
     ids = saved.generate(*batch.values(), num_beams=beam, length_penalty=power, num_return_sequences=best)
     assert saved.training and ids.dtype == torch.long
@@ -45,9 +47,39 @@ def test_a_limit_and_what_is_no_argument(saved: Translator) -> None:
     with torch.no_grad():
         saved.output.bias[END] -= 50  # it never ends by itself
     ids, mask = sources((4, 2), 2, most=9).values()
-    assert saved.generate(ids, mask, max_new_tokens=7).shape == (2, 9)
+    found = saved.generate(ids, mask, max_new_tokens=7)
+    assert found.shape == (2, 8) and not (found == END).any()  # cut, it has no end
+    assert torch.equal(saved.generate(ids, mask, max_length=8), found)
+    assert torch.equal(saved.generate(ids, mask, max_new_tokens=7, num_beams=3)[:, 0], found[:, 0])
     with pytest.raises(BadRecipe, match="Got do_sample, top_k. .* generates by num_beams, length_penalty"):
         saved.generate(ids, do_sample=True, top_k=3)
+
+
+def test_unknown_pieces_are_never_written(saved: Translator) -> None:
+    with torch.no_grad():
+        saved.output.bias[UNKNOWN_ID] += 50
+    assert not (saved.generate(*sources((4, 2), 2, most=9).values()) == UNKNOWN_ID).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_masks_of_any_type(saved: Translator, dtype: torch.dtype) -> None:
+    ids, mask = sources((3, 1, 5), 5, most=9).values()
+    assert torch.equal(saved.generate(ids, mask.to(dtype)), saved.generate(ids, mask))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_numbers_that_are_lost_on_the_way(saved: Translator, beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Translator.step
+
+    def broken(self: Translator, tokens: torch.Tensor, decoding: Any) -> torch.Tensor:
+        logits = step(self, tokens, decoding)
+        return logits * torch.nan if decoding.position == 3 else logits
+
+    monkeypatch.setattr(Translator, "step", broken)
+    with torch.no_grad():
+        saved.output.bias[END] -= 50
+    with pytest.raises(CorruptCheckpoint, match="gives no piece a probability"):
+        saved.generate(*sources((4, 2), 2, most=9).values(), num_beams=beam)
 
 
 def test_padding_before_text_is_refused(saved: Translator) -> None:

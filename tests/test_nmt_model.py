@@ -111,7 +111,7 @@ def test_by_its_equations(shape: dict[str, Any], attention: str) -> None:
     """In a batch with padding, every sentence as it is alone, in plain matrices."""
     model = translator(attention=attention, **shape)
     with torch.no_grad():
-        target = model.shift_right(LABELS)
+        target = model.prepare_decoder_input_ids_from_labels(LABELS)
         found = model(**SOURCE, labels=LABELS).logits
     for row, (source, words) in enumerate([(5, 4), (2, 6), (4, 3)]):
         expected = Plain(model).logits(SOURCE["input_ids"][row, :source], target[row, :words])
@@ -150,13 +150,13 @@ def test_loss_by_hand(training: bool) -> None:
 
 def test_labels_are_shifted() -> None:
     labels = torch.tensor([[5, 6, 2], [7, 2, -100]])
-    assert translator().shift_right(labels).tolist() == [[1, 5, 6], [1, 7, 2]]
+    assert translator().prepare_decoder_input_ids_from_labels(labels).tolist() == [[1, 5, 6], [1, 7, 2]]
 
 
 def test_ways_to_call() -> None:
     model = translator()
     full = model(**SOURCE, labels=LABELS)
-    given = model(**SOURCE, decoder_input_ids=model.shift_right(LABELS))
+    given = model(**SOURCE, decoder_input_ids=model.prepare_decoder_input_ids_from_labels(LABELS))
     assert given.loss is None and torch.equal(given.logits, full.logits)
     loss, logits, memory = model(**SOURCE, labels=LABELS, return_dict=False)
     assert torch.equal(logits, full.logits) and torch.equal(loss, full.loss)
@@ -200,7 +200,7 @@ def test_padding_of_the_target_has_no_say(decoder: str) -> None:
     expected, found = (model(**SOURCE, labels=labels) for labels in (LABELS, wide))
     assert largest(found.logits[:, :6], expected.logits) <= 1e-12
     assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
-    target = model.shift_right(wide)
+    target = model.prepare_decoder_input_ids_from_labels(wide)
     masked = model(**SOURCE, decoder_input_ids=target, decoder_attention_mask=(wide != -100).long())
     real = LABELS != -100
     assert largest(masked.logits[:, :6][real], expected.logits[real]) <= 1e-12

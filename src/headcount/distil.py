@@ -17,9 +17,9 @@ from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.fingerprint import digest
 from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, TranslatorTokenizer, one_line
 from headcount.recipe import Recipe, differences
-from headcount.records import Record
+from headcount.records import Record, short_source
 from headcount.run import run_recipe
-from headcount.settings import TrainingSettings
+from headcount.settings import TrainingSettings, with_a_length
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.translation import Translation, given_vocabulary
 from headcount.tasks.translator import load_tokenizer, load_translator, new_config
@@ -72,12 +72,12 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     require_empty(output)
     directory = output.with_name(output.name + ".distilled")
     with alone(directory):
-        recipe = _taught(plan, directory, say)
-    return run_recipe(recipe, output, say)
+        recipe, teacher = _taught(plan, directory, say)
+    return run_recipe(recipe, output, say, notes={"teacher": teacher})
 
 
-def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> Recipe:
-    """Let the teacher translate, as far as it has not yet; the student's training on that."""
+def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, Any]]:
+    """Let the teacher translate, as far as it has not yet; the student's training on that, and who taught it."""
     if plan.student.startswith("new:"):
         new_config(plan.student)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})
@@ -107,9 +107,12 @@ def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> 
         for name in ("dropout", "label_smoothing"):
             if f"{name}=" not in student.replace("attention_dropout=", "").replace("activation_dropout=", ""):
                 student += f",{name}=0.0"
-    return Recipe(
-        student, "unpruned", None, {**data, **files}, task="translation", training=plan.training, seed=plan.seed
-    )
+    recipe = Recipe(
+        student, "unpruned", None, {**data, **files}, task="translation",
+        training=with_a_length(plan.training), seed=plan.seed,
+    )  # fmt: skip
+    weights = start["the teacher's weights"]
+    return recipe, {"model": short_source(plan.teacher), "weights": weights, "search": asdict(plan.search)}
 
 
 def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str]) -> None:
@@ -137,7 +140,6 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
     found = json.loads(file.read_text(encoding="utf-8"))
     before = found.pop("start", {})
     found["data"] = {name: value for name, value in found.get("data", {}).items() if name not in students}
-    found.pop("teacher", None)  # the weights are what counts
     changed = differences(found, named)
     # What is told by names is not told again by digests.
     if changed := changed or [f"{name} changed since" for name in start if before.get(name) != start[name]]:

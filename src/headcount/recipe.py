@@ -65,7 +65,13 @@ class Recipe:
         return None if self.method == AUTO else method(self.method, self.options)
 
     def make_task(self) -> Any:
-        """The task on its data."""
+        """The task on its data.
+
+        Raises:
+            BadRecipe: See `make_task`; or the data have a seed of their own.
+        """
+        if "seed" in self.data:
+            raise BadRecipe("The seed is the recipe's, and one for everything. Give seed (--seed), not data.seed.")
         return make_task(self.task, {**self.data, "seed": self.seed})
 
     @property
@@ -91,6 +97,7 @@ class Recipe:
         usual = TASKS[self.task].training
         training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
         limit, development = self.data.get("validation_limit"), self.data.get("development")
+        vocabulary = self.data.get("vocabulary")
         options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         return signature(
             {
@@ -111,6 +118,9 @@ class Recipe:
                 "warmup": training.warmup or None,
                 "wd": training.weight_decay or None,
                 "len": self.data.get("max_length"),
+                "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
+                "coverage": self.data.get("coverage"),
+                "words": self.data.get("bleu_tokenize"),
                 "smoothing": training.smoothing or None,
                 "average": training.average or None,
                 "best": (training.judge_by or "first") if training.keep_best else None,

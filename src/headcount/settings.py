@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from headcount.errors import BadRecipe
 from headcount.typed import require_least
@@ -12,6 +12,9 @@ SCHEDULES = (
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
 """Those of transformers that depend on the step alone: a training can be rewound on them."""
+
+
+USUAL_EPOCHS = 3.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,12 @@ class TrainingSettings:
             )
         if self.lr <= 0 or (self.epochs is not None and self.epochs <= 0):
             raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
+
+
+def with_a_length(settings: TrainingSettings) -> TrainingSettings:
+    """The same settings; of the usual number of epochs, where they do not say how long to train."""
+    said = (settings.epochs, settings.steps) != (None, None)
+    return settings if said else replace(settings, epochs=USUAL_EPOCHS)
 
 
 def steps_from(share: float | int, steps: int, name: str, there: str = "the training has") -> int:

@@ -23,7 +23,7 @@ from headcount.heads import Subset
 from headcount.keeping import Keeper
 from headcount.measure import peak_memory
 from headcount.sampling import Batches, BatchOrder, ExampleOrder, token_batches
-from headcount.settings import Stage, TrainingSettings, world_size
+from headcount.settings import USUAL_EPOCHS, Stage, TrainingSettings, world_size
 from headcount.stages import StageFiles
 from headcount.trainer import GatedTrainer, arguments_for
 from headcount.writing import write_atomically
@@ -73,7 +73,7 @@ class Workbench:
     @property
     def epochs(self) -> float:
         """Epochs of a training."""
-        return 3.0 if self.settings.epochs is None else self.settings.epochs
+        return USUAL_EPOCHS if self.settings.epochs is None else self.settings.epochs
 
     @property
     def steps(self) -> int:

@@ -199,10 +199,12 @@ def evaluate(
     set_up(threads, fast_matmul)
     data = _data(validation, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
     data |= of.settings_of("--data", others)
-    metrics = evaluate_model(model, make_task(task, data))
+    wanted = make_task(task, data)
+    metrics, signatures = evaluate_model(model, wanted), wanted.signatures()
     if json_:
-        return print_json({"model": model, "metrics": metrics})
+        return print_json({"model": model, "metrics": metrics, "signatures": signatures})
     print_table([{"model": model} | {name: f"{value:.4f}" for name, value in metrics.items()}])
+    print_lines(*(f"{name}: {signature}" for name, signature in signatures.items()))
 
 
 def _drawn(site: dict[str, Any]) -> str:
@@ -229,12 +231,12 @@ def _data(
     max_length: int | None,
     skip: bool,
 ) -> dict[str, Any]:
-    column = "columns" if task == "translation" else "text"
+    columns = {"columns": of.pair(text)} if task == "translation" else {"text": of.names(text)}
     return {"train": train, "validation": validation} | of.given(
-        **{column: of.names(text)},
+        **columns,
         label=label,
         labels=of.names(labels),
-        languages=of.names(languages),
+        languages=of.pair(languages),
         max_length=max_length,
         skip_unlabelled=skip,
     )

@@ -13,6 +13,7 @@ from headcount.cli.arguments import Json, Model, set_up
 from headcount.cli.pruning import show
 from headcount.errors import BadRecipe
 from headcount.printing import print_json, print_lines, say
+from headcount.settings import with_a_length
 
 Shape = Annotated[
     str,
@@ -70,20 +71,15 @@ def train_nmt(
             train_limit=train_limit,
         )
         | of.settings_of("--data", others),
-        training=of.training_of(
-            "translation",
-            warmup,
-            training,
-            epochs=epochs,
-            steps=steps,
-            batch_tokens=batch_tokens,
-            gradient_accumulation=gradient_accumulation,
-            lr=lr,
-            precision=precision,
-            checkpoint_every=checkpoint_every,
+        training=with_a_length(
+            of.training_of(
+                "translation", warmup, training,
+                epochs=epochs, steps=steps, batch_tokens=batch_tokens, gradient_accumulation=gradient_accumulation,
+                lr=lr, precision=precision, checkpoint_every=checkpoint_every,
+            )
         ),
         seed=seed,
-    )
+    )  # fmt: skip
     set_up(threads, fast_matmul)
     show(run_recipe(recipe, output, say), output, json_)
 
@@ -230,7 +226,15 @@ def shortlist(
     if output.is_dir():
         raise BadRecipe(f"Output '{output}' is a directory. Name a file to write.")
     learned = learn_shortlist(
-        model, train, of.pair(languages), of.pair(text), best, frequent, max_length or 128, train_limit, seed
+        model,
+        train,
+        of.pair(languages),
+        of.pair(text),
+        best,
+        frequent,
+        128 if max_length is None else max_length,
+        train_limit,
+        seed,
     )
     learned.save(output)
     if json_:

@@ -42,7 +42,7 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
 
     __no_type_check__ = True  # transformers makes it a dataclass that is called with more than its fields
     model_type = "headcount_translator"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 transformers adds a list to it
 
     vocab_size: int = 32000
     d_model: int = 512
@@ -129,12 +129,12 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "transformer-base": {},
+    "transformer-base": {"head_size": 64},
     "transformer-big": {
-        "d_model": 1024, "encoder_heads": 16, "decoder_heads": 16, "cross_heads": 16, "ffn_size": 4096,
+        "d_model": 1024, "encoder_heads": 16, "decoder_heads": 16, "cross_heads": 16, "head_size": 64, "ffn_size": 4096,
     },
     "iwslt_de_en": {
-        "encoder_heads": 4, "decoder_heads": 4, "cross_heads": 4, "ffn_size": 1024, "dropout": 0.3,
+        "encoder_heads": 4, "decoder_heads": 4, "cross_heads": 4, "head_size": 128, "ffn_size": 1024, "dropout": 0.3,
         "tied_embeddings": "decoder",
     },
     "tiny-student": {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import Seq2SeqLMOutput
@@ -19,6 +19,10 @@ from headcount.nmt.decoder import Decoder, Decoding
 from headcount.nmt.encoder import Encoder
 from headcount.nmt.layers import positions
 from headcount.nmt.search import Search, search
+from headcount.nmt.vocabulary import UNKNOWN_ID
+
+OF_THE_TRAINER = ("labels", "decoder_input_ids", "synced_gpus")
+"""What transformers' Seq2SeqTrainer hands to `generate` beside the source."""
 
 
 class Output(nn.Module):
@@ -53,6 +57,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         self.source_embedding = None if shared else nn.Embedding(config.vocab_size, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder, self.decoder, self.output = Encoder(config), Decoder(config), Output(config)
+        # Ours needs none, but transformers' Seq2SeqTrainer asks every model for one.
+        self.generation_config = GenerationConfig(pad_token_id=config.pad_token_id, eos_token_id=config.eos_token_id)
         self.post_init()
 
     @torch.no_grad()
@@ -104,7 +110,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("Give labels or decoder_input_ids; to translate, call generate.")
-            decoder_input_ids = self.shift_right(labels)
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         memory, memory_mask = self.encode(input_ids, attention_mask)
         x = self._embed(self.embedding, decoder_input_ids)
         mask = create_causal_mask(self.config, x, decoder_attention_mask, past_key_values=None)
@@ -119,8 +125,11 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         result = Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=memory)
         return result if return_dict else result.to_tuple()
 
-    def shift_right(self, labels: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:
-        """What the decoder reads to predict the labels: the start token, then all but the last."""
+    def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:
+        """What the decoder reads to predict the labels: the start token, then all but the last.
+
+        Under this name transformers' collators ask for it.
+        """
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == -100, self.config.pad_token_id)
         return shifted
@@ -186,6 +195,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         length_penalty: float = 1.0,
         num_return_sequences: int = 1,
         max_new_tokens: int | None = None,
+        max_length: int | None = None,
         **others: Any,
     ) -> Int[Tensor, "hypothesis target"]:
         """Translations as transformers gives them: start token, pieces, end token, padding; the best first.
@@ -199,30 +209,34 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
             length_penalty: See `Search.normalisation`.
             num_return_sequences: Translations of each sentence, at most `num_beams`. Of one that has
                 fewer, because there are no more within its length, the last are empty.
-            max_new_tokens: See `Search.most`.
-            others: There are none; transformers' other arguments are refused.
+            max_new_tokens: At most so many tokens after the start, the end among them; one that is cut has no end.
+            max_length: Instead: at most so many, the start among them.
+            others: What transformers' Trainer hands over besides, which has no effect here; anything else is refused.
 
         Raises:
             BadRecipe: A number is not allowed, padding comes before text, or an argument is none of these.
         """
-        if others:
+        if unknown := [name for name in others if name not in OF_THE_TRAINER]:
             raise BadRecipe(
-                f"Got {', '.join(others)}. A translation model of headcount's generates by num_beams, length_penalty, "
-                "num_return_sequences and max_new_tokens."
+                f"Got {', '.join(unknown)}. A translation model of headcount's generates by num_beams, length_penalty, "
+                "num_return_sequences, max_new_tokens and max_length."
             )
+        if max_new_tokens is None and max_length is not None:
+            max_new_tokens = max_length - 1
         settings = Search(num_beams, length_penalty, num_return_sequences, most=max_new_tokens)
-        text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        text = torch.ones_like(input_ids) if attention_mask is None else (attention_mask != 0).long()
         if (text.diff(dim=1) > 0).any():
             raise BadRecipe("Got padding before text, which moves its positions. Tokenize with padding_side='right'.")
         was_training = self.training
         self.eval()
         try:
-            found = search(self, input_ids, text, settings)
+            found = search(self, input_ids, text, settings, never=(UNKNOWN_ID,))
         finally:
             self.train(was_training)
         start, end = self.config.decoder_start_token_id, self.config.eos_token_id
         ids = [[one.ids for one in best] + [[]] * (num_return_sequences - len(best)) for best in found]
-        lines = [torch.tensor([start, *one, end]) for best in ids for one in best]
+        most = None if max_new_tokens is None else max_new_tokens + 1
+        lines = [torch.tensor([start, *one, end][:most]) for best in ids for one in best]
         padded = nn.utils.rnn.pad_sequence(lines, batch_first=True, padding_value=self.config.pad_token_id)
         return padded.to(input_ids.device)
 

@@ -132,10 +132,9 @@ def _greedy(
     lengths = limits.clone()
     for position in range(found.shape[1]):
         logits = model.step(tokens, decoding)[:, 0].to(scores.dtype)
-        if not position:
-            _require_numbers(logits.log_softmax(-1))
-        at = _argmax(logits)
-        scores[here] += logits.log_softmax(-1).amax(-1)
+        at, best = _argmax(logits), logits.log_softmax(-1).amax(-1)
+        _require_numbers(best)
+        scores[here] += best
         token = at if pieces is None else pieces[at]
         found[here, position] = token
         done = (token == end) | (position + 1 >= limits[here])
@@ -167,9 +166,8 @@ def _beam(
     for position in range(longest):
         logits = model.step(tokens, decoding).to(scores.dtype)
         totals = scores[:, :, None] + logits.log_softmax(-1)
-        if not position:
-            _require_numbers(totals[:, 0])
         best, at = _top(totals.flatten(1), 2 * beam)
+        _require_numbers(best[:, 0])
         parent, token = at // logits.shape[-1], at % logits.shape[-1]
         token = token if pieces is None else pieces[token]
         over = token == end
@@ -206,13 +204,13 @@ def _beam(
     return [sorted(each, reverse=True)[: settings.best] for each in finished]
 
 
-def _require_numbers(scores: Float[Tensor, "sentence option"]) -> None:
-    """Make sure that there is something to choose from at the first step.
+def _require_numbers(best: Float[Tensor, " sentence"]) -> None:
+    """Make sure that every sentence's best option is one: NaN is the greatest of all numbers to PyTorch.
 
     Raises:
         CorruptCheckpoint: The model computes no numbers, or nothing but padding and the start is allowed.
     """
-    if not scores.isfinite().any(1).all():
+    if not best.isfinite().all():
         raise CorruptCheckpoint(
             "The model gives no piece a probability: its weights hold NaN, or float16 is too narrow for them, or a "
             "shortlist allows nothing. Take another checkpoint, bfloat16 or float32, or another shortlist."

@@ -16,6 +16,7 @@ from headcount.writing import write_bytes_atomically
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 """The first four pieces of every vocabulary, with the ids 0 to 3."""
+UNKNOWN_ID = 3
 MOST = 2_000_000
 """Lines that a vocabulary is learned from; more would take long, and change little."""
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
+from headcount.anatomy.probe import evaluating
 from headcount.errors import BadData, BadRecipe
 from headcount.settings import TrainingSettings
 from headcount.tasks.classifier import Classifier, load_classifier
@@ -141,12 +142,13 @@ class Classification:
             validation = validation.take(range(min(self.validation_limit, len(validation))))
         return Examples(train, development, validation, labels, train.stated)
 
-    def prepare(self, source: str, directory: Path | None = None) -> Prepared:
+    def prepare(self, source: str, directory: Path | None = None, learns: bool = True) -> Prepared:
         """The model with a head for these labels, and the examples as it reads them.
 
         Args:
             source: The model: a directory, or a name on the Hub.
             directory: Where what is made on the way is kept: nothing, here.
+            learns: Whether anything is to be learned. If not, only the examples to measure on are made ready.
 
         Raises:
             PruningError: See `load`, `tokenizer_for` and `model_for`.
@@ -154,10 +156,12 @@ class Classification:
         examples = self.load()
         tokenizer = self.tokenizer_for(source)
         classifier = self.model_for(source, examples)
-        train, development, validation = (
-            self.tokenize(tokenizer, table, classifier.labels)
-            for table in (examples.train, examples.development, examples.validation)
-        )
+        validation = self.tokenize(tokenizer, examples.validation, classifier.labels)
+        train = development = validation.select([])
+        if learns:
+            train, development = (
+                self.tokenize(tokenizer, table, classifier.labels) for table in (examples.train, examples.development)
+            )
         summary = (
             f"{len(train)} examples to learn from, {len(development)} held out to follow it, {len(validation)} to "
             f"measure on; labels {', '.join(classifier.labels)}."
@@ -223,6 +227,10 @@ class Classification:
         """What makes batches of tokenised examples."""
         return Collator(tokenizer)
 
+    def signatures(self) -> dict[str, str]:
+        """How the metrics are computed, where there are several ways: accuracy and F1 have one."""
+        return {}
+
     def follow(self, model: nn.Module, dataset: Dataset, collator: Collator) -> dict[str, float]:
         """The figures that a training is followed by: those of `evaluate`, where the model is."""
         return self.evaluate(model, dataset, collator, device=next(model.parameters()).device)
@@ -255,18 +263,11 @@ class Classification:
         """
         lengths = list(dataset["length"])
         order = sorted(range(len(dataset)), key=lambda row: -lengths[row])
-        # A method may train some modules and freeze others: each gets back the mode it was in.
-        training = [module for module in model.modules() if module.training]
-        model.to(device).eval()
-        try:
-            with torch.inference_mode():
-                logits = [
-                    model(**_move(collator([dataset[row] for row in order[start : start + batch_size]]), device)).logits
-                    for start in range(0, len(order), batch_size)
-                ]
-        finally:
-            for module in training:
-                module.training = True
+        with evaluating([model.to(device)]), torch.inference_mode():
+            logits = [
+                model(**_move(collator([dataset[row] for row in order[start : start + batch_size]]), device)).logits
+                for start in range(0, len(order), batch_size)
+            ]
         labels = np.asarray(dataset["labels"])[order]
         return self.metrics(torch.cat(logits).float().cpu().numpy(), labels)
 

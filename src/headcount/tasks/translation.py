@@ -12,13 +12,15 @@ from filelock import FileLock
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
 
+from headcount.anatomy.probe import evaluating
 from headcount.errors import BadData, BadRecipe
+from headcount.measure import longest_input
 from headcount.nmt import LineTranslator, Search, Translator, TranslatorTokenizer, learn_vocabulary, read_vocabulary
 from headcount.sampling import token_batches
 from headcount.settings import TrainingSettings
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.prepared import Prepared
-from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_config, new_model
+from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_config, new_model, speaking, start_of
 from headcount.typed import require_least
 
 PIECES = 8000
@@ -54,6 +56,8 @@ class Translation:
         development: Pairs to score heads on and to follow trainings by: likewise, or how many to hold out from the
             training pairs. None: a twentieth of these, at most 500.
         languages: Of source and target, as in `("de", "en")`, where files name them.
+        codes: Of source and target, as the tokenizer of a model of many languages names them (`("deu_Latn",
+            "eng_Latn")` for NLLB). None: `languages`.
         columns: The columns of source and target, in a table.
         vocabulary: Pieces of a new model's vocabulary, or a vocabulary that is there: SentencePiece's file, or a
             model's directory. None: 8,000 pieces. A model that is there keeps its own, which must be this one.
@@ -78,6 +82,7 @@ class Translation:
     validation: str
     development: int | str | None = None
     languages: tuple[str, str] | None = None
+    codes: tuple[str, str] | None = None
     columns: tuple[str, str] | None = None
     vocabulary: int | str | None = None
     coverage: float = 1.0
@@ -101,12 +106,13 @@ class Translation:
         except (OSError, RuntimeError) as error:  # some need another package, or a file from the network
             raise BadRecipe(f"sacreBLEU cannot split words by '{self.bleu_tokenize}': {error}.") from error
 
-    def prepare(self, source: str, directory: Path | None = None) -> Prepared:
+    def prepare(self, source: str, directory: Path | None = None, learns: bool = True) -> Prepared:
         """Model and data, as the model reads them.
 
         Args:
             source: A model's directory or its name on the Hub; or a new one, `new:PRESET` or `new:PRESET,FIELD=VALUE`.
             directory: Where a new vocabulary is kept; the next call finds it there.
+            learns: Whether anything is to be learned. If not, there are no other pairs than those to measure on.
 
         Raises:
             BadData: See `read_pairs`; or there is too little of it.
@@ -115,24 +121,29 @@ class Translation:
         trained = not source.startswith(NEW)
         if not trained:
             new_config(source)  # a shape that cannot be is told before anything is made for it
-        train, development, validation, empty = self.load()
+        train, development, validation, empty = self.load() if learns else self._only_validation()
         if trained:
-            tokenizer, model = load_tokenizer(source), load_any(source)
+            model = load_any(source)
+            tokenizer = speaking(load_tokenizer(source), self.codes or self.languages, source)
             self._require_vocabulary(source, tokenizer)
         else:
             tokenizer = self._new_tokenizer(train, directory)
             model = new_model(source, tokenizer, self.seed)
+        longest = None if isinstance(model, Translator) else longest_input(model)
         learned, followed, measured = (self.tokenize(tokenizer, pairs) for pairs in (train, development, validation))
-        fits = np.asarray(learned["length"]) <= self.max_length
-        if not fits.any():
+        followed, cut = _cut(followed, longest)
+        limit = self.max_length if longest is None else min(self.max_length, longest)
+        fits = np.asarray(learned["length"]) <= limit
+        if learns and not fits.any():
             raise BadData(
-                f"Every pair of {self.train} is longer than {self.max_length} pieces. Give a larger max_length."
+                f"Every pair of {self.train} is longer than {limit} pieces. Give a larger max_length, or shorter pairs."
             )
         learned = learned.select(np.flatnonzero(fits).tolist(), keep_in_memory=True)
         dropped = {"empty": empty, "too_long": int((~fits).sum())}
+        shortened = f" ({cut} cut to the {longest} pieces that the model reads)" if cut else ""
         summary = (
             f"{len(learned)} pairs to learn from ({dropped['empty']} more had an empty side, {dropped['too_long']} "
-            f"were longer than {self.max_length} pieces), {len(followed)} to follow it, {len(measured)} to measure "
+            f"were longer than {limit} pieces), {len(followed)} to follow it{shortened}, {len(measured)} to measure "
             f"on; {len(tokenizer)} pieces."
         )
         collator = TranslationCollator(tokenizer)
@@ -145,14 +156,14 @@ class Translation:
         Raises:
             BadData: See `read_pairs`; or nothing is left to learn from.
         """
-        validation = self._read(self.validation)
-        if self.validation_limit is not None:
-            validation = validation.take(range(min(self.validation_limit, len(validation))))
+        _, _, validation, _ = self._only_validation()
         train, empty = self._read(self.train).without_empty()
         held_out = self.development
         if held_out is None:
             held_out = min(500, len(train) // 20)
         count = held_out if isinstance(held_out, int) else 0
+        if not len(train):
+            raise BadData(f"{self.train} has no pair with text on both sides ({empty} have none on one, or on either).")
         if count >= len(train):
             raise BadData(
                 f"Cannot hold out {count} of the {len(train)} pairs of {self.train} that have text on both sides."
@@ -164,6 +175,13 @@ class Translation:
         else:
             development = train.take(sorted(order[learned : learned + count]))
         return train.take(sorted(order[:learned])), development, validation, empty
+
+    def _only_validation(self) -> tuple[Pairs, Pairs, Pairs, int]:
+        validation = self._read(self.validation)
+        if self.validation_limit is not None:
+            validation = validation.take(range(min(self.validation_limit, len(validation))))
+        nothing = validation.take([])
+        return nothing, nothing, validation, 0
 
     def tokenize(self, tokenizer: Any, pairs: Pairs) -> Dataset:
         """The pairs as the model reads them: `input_ids`, `labels`, `length` (of the longer side), and their text."""
@@ -257,27 +275,26 @@ def given_vocabulary(name: str) -> TranslatorTokenizer:
 @torch.inference_mode()
 def translations(model: Any, tokenizer: Any, lines: Sequence[str], beam: int) -> Iterator[str]:
     """The translation of each line, in order: by our own search, or by `generate` of another library's model."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluating([model]):
         if isinstance(model, Translator):
             found = list(LineTranslator(model, tokenizer, Search(beam=beam)).translate(lines))
         else:
             found = _generated(model, tokenizer, lines, beam)
-    finally:
-        for module in training:
-            module.training = True
     yield from found
 
 
 def _generated(model: Any, tokenizer: Any, lines: Sequence[str], beam: int, batch_size: int = 32) -> list[str]:
     order = sorted(range(len(lines)), key=lambda i: -len(lines[i]))
     found = [""] * len(lines)
+    most, start_with = longest_input(model), start_of(tokenizer)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = tokenizer([lines[i] for i in rows], return_tensors="pt", padding=True, truncation=True).to(model.device)
+        batch = tokenizer([lines[i] for i in rows], return_tensors="pt", padding=True, truncation=True, max_length=most)
         longest = 2 * batch["input_ids"].shape[1] + 10
-        ids = model.generate(**batch, num_beams=beam, max_new_tokens=longest, do_sample=False)
+        longest = longest if most is None else min(longest, most - 1)  # the start is a position, too
+        ids = model.generate(
+            **batch.to(model.device), num_beams=beam, max_new_tokens=longest, do_sample=False, **start_with
+        )
         for i, text in zip(rows, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
             found[i] = text
     return found
@@ -285,20 +302,29 @@ def _generated(model: Any, tokenizer: Any, lines: Sequence[str], beam: int, batc
 
 @torch.inference_mode()
 def _loss(model: Any, dataset: Dataset, collator: TranslationCollator, tokens: int = 4096) -> float:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     total, count = 0.0, 0
-    try:
+    with evaluating([model]):
         lengths = np.asarray(dataset["length"])
         for rows in token_batches(lengths, np.argsort(lengths, kind="stable"), tokens):
             batch = collator([dataset[row] for row in rows.tolist()])
             pieces = int((batch["labels"] != -100).sum())
             total += pieces * float(model(**{name: value.to(model.device) for name, value in batch.items()}).loss)
             count += pieces
-    finally:
-        for module in training:
-            module.training = True
     return total / max(1, count)
+
+
+def _cut(rows: Dataset, longest: int | None) -> tuple[Dataset, int]:
+    """Rows that a model with so many positions can read, their ends kept; and how many had to be cut."""
+    over = [] if longest is None else np.flatnonzero(np.asarray(rows["length"]) > longest).tolist()
+    if longest is None or not over:
+        return rows, 0
+
+    def shorten(row: dict[str, Any]) -> dict[str, Any]:
+        for name in ("input_ids", "labels"):
+            row[name] = row[name] if len(row[name]) <= longest else [*row[name][: longest - 1], row[name][-1]]
+        return {**row, "length": min(row["length"], longest)}
+
+    return Dataset.from_list([shorten(row) for row in rows]), len(over)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

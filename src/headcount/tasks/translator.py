@@ -77,6 +77,48 @@ def load_tokenizer(source: str) -> Any:
         raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
 
 
+def speaking(tokenizer: Any, codes: tuple[str, str] | None, source: str) -> Any:
+    """The tokenizer, told which two of its languages are translated, if it has several.
+
+    Raises:
+        BadRecipe: Nobody said which; or it does not know one of them.
+    """
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return tokenizer
+    name = type(tokenizer).__name__
+    if codes is None:
+        raise BadRecipe(
+            f"'{source}' has a {name}, which translates between many languages. Name source and target as it does: "
+            "--languages deu_Latn,eng_Latn, or, where the data name them otherwise, --data codes=[...]."
+        )
+    try:
+        tokenizer.src_lang, tokenizer.tgt_lang = codes
+        known = [_language(tokenizer, code) not in (None, tokenizer.unk_token_id) for code in codes]
+    except (KeyError, ValueError):
+        known = [False, False]
+    if not all(known):
+        raise BadRecipe(
+            f"The {name} of '{source}' does not know the languages {codes[0]} and {codes[1]}. Name them as it does "
+            "(deu_Latn for NLLB, de_DE for mBART, de for M2M100): --languages, or --data codes=[...]."
+        )
+    return tokenizer
+
+
+def start_of(tokenizer: Any) -> dict[str, int]:
+    """What `generate` has to be told so that a model of many languages writes the right one."""
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return {}
+    language = _language(tokenizer, tokenizer.tgt_lang)
+    first = tokenizer(text_target="a")["input_ids"][0]
+    # NLLB, M2M100 and mBART-50 write the language first; mBART's labels end in it, and its decoder starts from there.
+    return {"forced_bos_token_id" if first == language else "decoder_start_token_id": language}
+
+
+def _language(tokenizer: Any, code: str) -> Any:
+    """The id of a language's own piece."""
+    return tokenizer.get_lang_id(code) if hasattr(tokenizer, "get_lang_id") else tokenizer.convert_tokens_to_ids(code)
+
+
 def load_translator(source: str) -> tuple[Translator, Any]:
     """A translation model of our own, pruned or not, and its tokenizer.
 
