@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 from headcount.errors import BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.heads import STRUCTURE_NAME
 from headcount.loader import recorded
+from headcount.writing import readable
 
 
 def skeleton(source: str | Path) -> Any:
@@ -110,6 +111,8 @@ def save(model: nn.Module, directory: Path, tokenizer: Any = None) -> None:
     """Write model and tokenizer into a directory that `from_pretrained` loads."""
     saved: Any = model
     saved.save_pretrained(directory)
+    for file in directory.glob("*.safetensors"):
+        readable(file)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 

@@ -19,7 +19,7 @@ from headcount.nmt import Hypothesis, LineTranslator, Search, Shortlist, Transla
 from headcount.recipe import Recipe, differences
 from headcount.records import Record, short_source
 from headcount.run import run_recipe
-from headcount.settings import TrainingSettings, with_a_length
+from headcount.settings import TrainingSettings, with_a_length, world_size
 from headcount.tasks.parallel import Pairs, read_pairs
 from headcount.tasks.translation import Translation, given_vocabulary
 from headcount.tasks.translator import load_tokenizer, load_translator, new_config
@@ -71,6 +71,10 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     output = output.resolve()
     require_empty(output)
     directory = output.with_name(output.name + ".distilled")
+    if world_size() > 1:
+        raise BadRecipe(
+            "A teacher translates in one process. Distil without torchrun; headcount train-nmt takes several."
+        )
     with alone(directory):
         recipe, teacher = _taught(plan, directory, say)
     return run_recipe(recipe, output, say, notes={"teacher": teacher})

@@ -37,7 +37,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(aside).chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
+        readable(Path(aside))
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -164,6 +164,11 @@ def require_empty(path: str | Path) -> None:
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadRecipe(f"Output '{path}' is there already and not empty. Name another directory, or remove it.")
+
+
+def readable(file: Path) -> None:
+    """Give a file the rights of any new one: a temporary one, and what safetensors writes, is its owner's alone."""
+    file.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -48,6 +48,9 @@ for _command in (
 
 def main() -> None:
     """Run the command line. Exit codes: 0; 1 for errors of ours, in one line; 2 for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no … is no reason to lose a training
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except PruningError as error:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -228,6 +229,7 @@ def set_up(threads: int | None, fast: bool | None, device: str | None = None) ->
     transformers.logging.disable_progress_bar()
     logging.getLogger("headcount").setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's; it is for other languages
     require_sane(threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,6 +1,7 @@
 """Translation models: made by the name of a shape, or loaded, with the tokenizer that belongs to them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,7 +75,8 @@ def load_tokenizer(source: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, RuntimeError, ValueError) as error:  # SentencePiece's are RuntimeErrors
-        raise BadRecipe(f"Cannot load a tokenizer from '{source}': {str(error).splitlines()[0]}") from error
+        where = "" if Path(source).exists() else "there is nothing of that name here, and the Hub gives none: "
+        raise BadRecipe(f"Cannot load a tokenizer from '{source}': {where}{str(error).splitlines()[0]}") from error
 
 
 def speaking(tokenizer: Any, codes: tuple[str, str] | None, source: str) -> Any:
@@ -140,8 +142,10 @@ def load_any(source: str) -> Any:
 
     Raises:
         UnsupportedModel: It does not translate.
-        BadRecipe: There is no such model.
+        BadRecipe: There is no such model; or it is a shape, of which one is to be made.
     """
+    if source.partition(",")[0] in PRESETS and not Path(source).is_dir():
+        raise BadRecipe(f"'{source}' is a shape, and no model that is there. A new model of it is {NEW}{source}.")
     model = load(source)
     if not isinstance(model, Translator) and not (model.config.is_encoder_decoder and model.can_generate()):
         raise UnsupportedModel(f"{type(model).__name__} does not translate. Give an encoder-decoder that generates.")
