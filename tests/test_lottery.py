@@ -138,4 +138,6 @@ def test_what_an_iteration_sees(schedule: str, data_order: str, order: int, skip
     assert lottery._stage(bench(), late=2, number=3, steps=1) == Stage(
         "iteration-3", "selection", 1, first, 12, order=order, skip=skip
     )
-    assert lottery._stage(bench(), late=2, number=3) == Stage(steps=10, first=first, total=12, order=order, skip=skip)
+    assert lottery._stage(bench(), late=2, number=3) == Stage(
+        steps=10, first=first, total=12, order=order, skip=skip, last=True
+    )  # fmt: skip

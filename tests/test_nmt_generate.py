@@ -55,12 +55,6 @@ def test_a_limit_and_what_is_no_argument(saved: Translator) -> None:
         saved.generate(ids, do_sample=True, top_k=3)
 
 
-def test_unknown_pieces_are_never_written(saved: Translator) -> None:
-    with torch.no_grad():
-        saved.output.bias[UNKNOWN_ID] += 50
-    assert not (saved.generate(*sources((4, 2), 2, most=9).values()) == UNKNOWN_ID).any()
-
-
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
 def test_masks_of_any_type(saved: Translator, dtype: torch.dtype) -> None:
     ids, mask = sources((3, 1, 5), 5, most=9).values()

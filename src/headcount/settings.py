@@ -149,7 +149,7 @@ class Stage:
     """A stretch of training.
 
     Attributes:
-        name: Of its checkpoints and in the record. The one named `training` is a training's last.
+        name: Of its checkpoints and in the record.
         purpose: Where its costs are booked: `training`, or `selection` if it only serves to choose heads.
         steps: Optimiser steps. None: to the end of the schedule.
         first: Step of the schedule at which it begins.
@@ -158,6 +158,7 @@ class Stage:
         order: Another order of the data than the training's own: any number but 0.
         skip: Steps of the order of the data to pass over: with `first`, it goes on where that step left it.
         keeps_moments: Hand on what Adam knows at its end.
+        last: A training ends with it, also where its schedule goes on.
         shared: Runs of a sweep that begin with this stage, from the same weights on the same data, train it once.
     """
 
@@ -170,4 +171,5 @@ class Stage:
     order: int = 0
     skip: int = 0
     keeps_moments: bool = False
+    last: bool = False
     shared: bool = False

@@ -24,7 +24,7 @@ from headcount.keeping import Keeper
 from headcount.measure import peak_memory
 from headcount.sampling import Batches, BatchOrder, ExampleOrder, token_batches
 from headcount.settings import USUAL_EPOCHS, Stage, TrainingSettings, world_size
-from headcount.stages import StageFiles
+from headcount.stages import Clock, StageFiles
 from headcount.trainer import GatedTrainer, arguments_for
 from headcount.writing import write_atomically
 
@@ -133,29 +133,11 @@ class Workbench:
         device = next(self.model.parameters()).device
         clock = files.clock()
         trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
-        # What a stage in the middle hands on are its last weights. The last stage may end before its schedule does.
-        to_the_end = (stage.first + steps == total or stage.name == Stage.name) and not stage.frozen
+        # What a stage in the middle hands on are its last weights.
+        to_the_end = (stage.first + steps == total or stage.last) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
         keeper = Keeper(settings, self.measure, judges=gates is None)
-        saves = self.settings
-        if files.shared and not saves.checkpoint_every:  # the last one is what others take up
-            saves = replace(saves, checkpoint_every=steps)
-        by_tokens = self.settings.batch_tokens is not None
-        trainer = GatedTrainer(
-            model=self.model,
-            args=arguments_for(saves, files.directory, steps, total, self.seed, device),
-            train_dataset=Batches(self.data) if by_tokens else self.data,
-            data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
-            sampler=self._order(stage, steps, total),
-            gates=gates,
-            measure=None if self.measure is None else keeper.measure,
-            keeper=keeper,
-            frozen=stage.frozen,
-            first=stage.first,
-            total=total,
-            moments=moments,
-            callbacks=[clock],
-        )
+        trainer = self._trainer(gates, stage, moments, files, steps, total, keeper, clock)
         with self.booked(stage.purpose) as cost:
             checkpoint, done = files.last_checkpoint()
             if checkpoint is not None:
@@ -188,6 +170,37 @@ class Workbench:
         if trainer.is_world_process_zero():
             files.write_moments(known)
         return known
+
+    def _trainer(
+        self,
+        gates: Gates | None,
+        stage: Stage,
+        moments: Mapping[str, Mapping[str, Tensor]] | None,
+        files: StageFiles,
+        steps: int,
+        total: int,
+        keeper: Keeper,
+        clock: Clock,
+    ) -> GatedTrainer:
+        saves = self.settings
+        if files.shared and not saves.checkpoint_every:  # the last one is what others take up
+            saves = replace(saves, checkpoint_every=steps)
+        by_tokens, device = self.settings.batch_tokens is not None, next(self.model.parameters()).device
+        return GatedTrainer(
+            model=self.model,
+            args=arguments_for(saves, files.directory, steps, total, self.seed, device),
+            train_dataset=Batches(self.data) if by_tokens else self.data,
+            data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
+            sampler=self._order(stage, steps, total),
+            gates=gates,
+            measure=None if self.measure is None else keeper.measure,
+            keeper=keeper,
+            frozen=stage.frozen,
+            first=stage.first,
+            total=total,
+            moments=moments,
+            callbacks=[clock],
+        )
 
     def _files(self, stage: Stage, total: int, steps: int) -> StageFiles:
         """Where the stage's checkpoints lie: by what defines it, if runs share it."""

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,16 +61,7 @@ def train_nmt(
         method="unpruned",
         keep=None,
         task="translation",
-        data={"train": train, "validation": validation}
-        | of.given(
-            development=of.number_or_name(development),
-            columns=of.pair(text),
-            languages=of.pair(languages),
-            vocabulary=of.number_or_name(vocabulary),
-            max_length=max_length,
-            train_limit=train_limit,
-        )
-        | of.settings_of("--data", others),
+        data=_data(train, validation, development, text, languages, vocabulary, max_length, train_limit, others),
         training=with_a_length(
             of.training_of(
                 "translation", warmup, training,
@@ -183,16 +174,7 @@ def distill(
         Distillation(
             teacher=teacher,
             student=_new(student),
-            data={"train": train, "validation": validation}
-            | of.given(
-                development=of.number_or_name(development),
-                columns=of.pair(text),
-                languages=of.pair(languages),
-                vocabulary=of.number_or_name(vocabulary),
-                max_length=max_length,
-                train_limit=train_limit,
-            )
-            | of.settings_of("--data", others),
+            data=_data(train, validation, development, text, languages, vocabulary, max_length, train_limit, others),
             search=Search(max(5, best) if beam is None else beam, best=best),
             training=of.training_of(
                 "translation", warmup, training,
@@ -240,6 +222,32 @@ def shortlist(
     if json_:
         return print_json({"output": str(output), "bytes": output.stat().st_size})
     print_lines(f"Wrote {output} ({output.stat().st_size:,} bytes).")
+
+
+def _data(
+    train: str,
+    validation: str,
+    development: str | None,
+    text: str | None,
+    languages: str | None,
+    vocabulary: str | None,
+    max_length: int | None,
+    train_limit: int | None,
+    others: list[str] | None,
+) -> dict[str, Any]:
+    """The fields of the task that were given."""
+    return (
+        {"train": train, "validation": validation}
+        | of.given(
+            development=of.number_or_name(development),
+            columns=of.pair(text),
+            languages=of.pair(languages),
+            vocabulary=of.number_or_name(vocabulary),
+            max_length=max_length,
+            train_limit=train_limit,
+        )
+        | of.settings_of("--data", others)
+    )
 
 
 def _new(shape: str) -> str:

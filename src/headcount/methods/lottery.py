@@ -131,7 +131,9 @@ class Lottery:
         order, skip = number if self.data_order == "new" else 0, late if self.data_order == "onward" else 0
         first = late if self.schedule == "continue" else 0
         if steps is None:
-            return Stage(steps=bench.steps - late, first=first, total=bench.steps, order=order, skip=skip)
+            return Stage(
+                steps=bench.steps - late, first=first, total=bench.steps, order=order, skip=skip, last=True
+            )  # fmt: skip
         return Stage(f"iteration-{number}", "selection", steps, first, bench.steps, order=order, skip=skip)
 
     def _scores(self, bench: Workbench, left: Subset, first_batch: bool = False) -> list[float]:
