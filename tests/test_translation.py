@@ -275,7 +275,7 @@ def test_classifiers_do_not_translate(tiny_bert_dir: Path, parallel: dict[str, A
         ("new:tiny-student,norm", r"Cannot read 'norm' in .* Write FIELD=VALUE; fields: d_model"),
         ("new:tiny-student,encoder_heads=2 2,d_model=8", r"'encoder_heads' is \[2, 2\], for 6 layers\. Give a number"),
         ("new:tiny-student,d_model", r"Cannot read 'd_model'"),
-        ("new:tiny-student,decoder_heads=4", r"looks back with an SSRU, which has no heads\. Leave it out"),
+        ("new:tiny-student,decoder_heads=4", r"looks back with an SSRU, which has no heads\. Leave it"),
         ("new:tiny-student,pad_token_id=9", r"Unknown field 'pad_token_id'"),
         ("new:tiny-student,layer_norm_eps=-1", r"Got layer_norm_eps -1"),
         ("new:tiny-student,norm=side", r"Got norm 'side'\. Valid: post, pre"),

@@ -54,8 +54,8 @@ def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
     changed = {change.partition("=")[0] for change in changes}
     if "decoder_heads" in changed and fields.get("decoder_type") == "ssru":
         raise BadRecipe(
-            f"Got decoder_heads in '{source}', whose decoder looks back with an SSRU, which has no heads. Leave it out, "
-            "or give decoder_type=attention."
+            f"Got decoder_heads in '{source}', whose decoder looks back with an SSRU, which has no heads. Leave it "
+            "out, or give decoder_type=attention."
         )
     if "d_model" in changed and "head_size" not in changed:
         fields.pop("head_size", None)  # as wide as the heads fill the model
