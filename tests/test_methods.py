@@ -25,6 +25,7 @@ from headcount.errors import BadData, BadRecipe
 from headcount.importance import Confidence
 from headcount.methods import METHODS, method
 from headcount.methods.choice import LONG, choose
+from headcount.methods.voita import _next as next_lambda
 from headcount.recipe import Recipe
 from headcount.run import evaluate, run_recipe
 from headcount.settings import Stage, TrainingSettings
@@ -286,6 +287,15 @@ def test_a_lambda_that_leaves_about_k_is_searched_for(
     assert record.costs["selection"]["steps"] == 6 * (len(path) - 1)
     with pytest.raises(BadRecipe, match=r"No lambda among 2 left near 3 of 8 heads: 0\.0015 left 8.*give lambda="):
         run_recipe(recipe("voita", 3, tiny_bert_dir, data, options={"tries": 2}), tmp_path / "none")
+
+
+def test_where_lambda_is_looked_for_next() -> None:
+    """By hand: out by four, then where a line over log lambda meets the budget, clear of the ends."""
+    assert next_lambda([], 24) == 0.0015
+    assert next_lambda([(0.0015, 48)], 24) == 0.006 and next_lambda([(0.0015, 3)], 24) == 0.0015 / 4
+    assert next_lambda([(0.01, 30), (0.04, 18)], 24) == pytest.approx(0.02)
+    assert next_lambda([(0.01, 30), (0.04, 14), (0.0025, 48)], 26) == pytest.approx(0.01 * 4**0.25)
+    assert next_lambda([(0.01, 48), (0.04, 23)], 24) == pytest.approx(0.01 * 4**0.9)
 
 
 def test_frozen_weights_stand_still(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Hard concrete gates with an L0 penalty: how many heads go is up to the penalty's weight, lambda."""
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -103,14 +102,16 @@ class Voita(ScoreOptions):
 
 
 def _next(path: list[tuple[float, int]], keep: int) -> float:
-    """The next lambda: between those that left too many and too few, or further out."""
-    low = max((weight for weight, count in path if count > keep), default=None)
-    high = min((weight for weight, count in path if count < keep), default=None)
+    """The next lambda: between the nearest that left too many and too few, where the count is to be, or further out."""
+    low = max((each for each in path if each[1] > keep), default=None)
+    high = min((each for each in path if each[1] < keep), default=None)
     if low is None and high is None:
         return 0.0015
     if high is None and low is not None:
-        return low * 4
+        return low[0] * 4
     if low is None and high is not None:
-        return high / 4
+        return high[0] / 4
     assert low is not None and high is not None
-    return math.sqrt(low * high)
+    # Counts fall by about as many with each doubling; never right beside an end, whose count may be a lucky one.
+    share = min(0.9, max(0.1, (low[1] - keep) / (low[1] - high[1])))
+    return float(low[0] ** (1 - share) * high[0] ** share)
