@@ -269,3 +269,10 @@ def tiny(family: str, seed: int = 0, attention: str | None = None) -> Any:
             if parameter.requires_grad:  # positions by sines are no one's to change, and are not saved
                 torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
+
+
+def checkpointing(model: Any) -> Any:
+    """The model with gradient checkpointing, under the name that newer versions of transformers give it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    return model

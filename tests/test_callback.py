@@ -18,7 +18,7 @@ from transformers import (
 from transformers.optimization import AdafactorSchedule
 
 import headcount
-from families import tiny
+from families import checkpointing, tiny
 from headcount.anatomy.probe import random_inputs
 from headcount.callback import PruningCallback
 from headcount.errors import BadRecipe, UnsupportedModel
@@ -109,6 +109,30 @@ def test_a_training_that_begins_anew_has_schedules_that_do(tmp_path: Path) -> No
     mine.train()
     looks = [entry for entry in mine.state.log_history if "temperature" in entry]
     assert [look["step"] for look in looks] == [*range(1, 13)] and looks[0]["temperature"] > 10
+    assert len(headcount.present(mine.model)) == 5
+
+
+@pytest.mark.parametrize(("at", "resume"), [(0, None), (6, "checkpoint-5")])
+def test_passes_that_nobody_went_back_through_are_forgotten(at: int, resume: str | None, tmp_path: Path) -> None:
+    """A step that ran out of memory, or was interrupted, leaves a pass behind; the next training begins without it."""
+
+    class Fails(Trainer):  # type: ignore[misc]
+        armed = True
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs)
+            if self.armed and self.state.global_step == at:
+                raise KeyboardInterrupt
+            return loss
+
+    saves = {"save_strategy": "steps", "save_steps": 5, "eval_strategy": "no"}
+    like = trainer(tiny("bert"), tmp_path, PruningCallback("ste", keep=5), **saves)
+    callback = PruningCallback("dsp-joint", keep=5)
+    mine = Fails(checkpointing(tiny("bert")), like.args, train_dataset=like.train_dataset, callbacks=[callback])
+    with pytest.raises(KeyboardInterrupt):
+        mine.train()
+    mine.armed = False
+    mine.train(resume_from_checkpoint=None if resume is None else str(tmp_path / resume))
     assert len(headcount.present(mine.model)) == 5
 
 

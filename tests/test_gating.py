@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import headcount
-from families import CLASSIFIERS, tiny
+from families import CLASSIFIERS, checkpointing, tiny
 from headcount.anatomy import head_map
 from headcount.anatomy.probe import random_inputs
 from headcount.errors import BadRecipe
@@ -252,10 +252,7 @@ def test_a_copy_in_the_midst_of_a_pass_is_a_copy() -> None:
 
 def test_checkpointed_layers_are_computed_again_with_the_gates_they_had() -> None:
     """Or not at all: between a pass and its backward pass there may be no other."""
-    model = tiny("bert").train()
-    # under the name that newer versions of transformers give it
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    model = checkpointing(tiny("bert")).train()
     gates = attach(model, GumbelTopK(5, LogLinear(1.0, 1.0, steps=0)))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -291,7 +288,7 @@ def test_gates_that_have_not_settled_are_told() -> None:
     model = tiny("bert")
     gates = attach(model, GumbelTopK(5, LogLinear(steps=9)))
     train(model, gates, 3)
-    with pytest.warns(UserWarning, match="for 3 steps of the 9 that their schedule takes.*steps=2"):
+    with pytest.warns(UserWarning, match="for 3 steps of the 9 that their schedule takes"):
         remove_heads(model, gates.subset())
     for relaxation in (Fading(5, 1, 3), StraightThrough(5), HardConcrete(5), GumbelTopK(5, LogLinear(steps=2, wait=1))):
         model = tiny("bert")

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -13,6 +15,8 @@ from transformers import (
     MarianMTModel,
     MBartTokenizer,
     NllbTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from headcount import run_recipe
@@ -24,7 +28,7 @@ from headcount.recipe import Recipe, make_task
 from headcount.run import evaluate
 from headcount.settings import TrainingSettings, with_a_length
 from headcount.tasks import Translation
-from headcount.tasks.translation import translations
+from headcount.tasks.translation import _cut, translations
 from headcount.tasks.translator import speaking, start_of
 from recipes import slow
 from test_translation import QUICK, SHAPE, parallel, recipe
@@ -79,6 +83,9 @@ def test_where_a_decoder_begins_with_the_language() -> None:
     """MBart's labels end in it, and are shifted so that it comes first."""
     tokenizer = speaking(MBartTokenizer(vocab=[(piece, 0.0) for piece in PIECES]), ("de_DE", "en_XX"), "mbart")
     assert start_of(tokenizer) == {"decoder_start_token_id": tokenizer.convert_tokens_to_ids("en_XX")}
+    rows = Dataset.from_list([{"input_ids": [*range(4, 14), 2, 30], "labels": [5, 2, 31], "length": 12}])
+    cut, count = _cut(rows, 6, SimpleNamespace(all_special_ids=[0, 1, 2, 3, 30, 31]))
+    assert count == 1 and cut[0] == {"input_ids": [4, 5, 6, 7, 2, 30], "labels": [5, 2, 31], "length": 6}
     encoded = tokenizer("ein hund", text_target="a dog")
     assert [tokenizer.convert_ids_to_tokens(encoded[side][-1]) for side in ("input_ids", "labels")] == [
         "de_DE",
@@ -134,12 +141,29 @@ def test_half_precision_is_trained_in_float32_and_written_as_it_was(
     told: list[str] = []
     found = {}
     for name in ("half", "same"):
-        record = run_recipe(recipe("gradual", 3, parallel, str(tmp_path / name)), tmp_path / f"{name}-out", told.append)
+        run_recipe(recipe("gradual", 3, parallel, str(tmp_path / name)), tmp_path / f"{name}-out", told.append)
         found[name] = load(tmp_path / f"{name}-out").state_dict()
-        assert record.signature.endswith("v:0.1.0")
-    assert sum("it is trained in float32, and written as it was stored" in line for line in told) == 1
+    assert sum("works on it in float32, and writes it as it was stored" in line for line in told) == 1
     for name, weight in found["half"].items():
         assert weight.dtype == dtype and torch.equal(weight, found["same"][name].to(dtype)), name
+
+
+@slow
+def test_what_half_precision_keeps_in_float32_stays_so(parallel: dict[str, Any], tmp_path: Path) -> None:
+    """T5 in float16 keeps the second layers of its feed-forward networks in float32."""
+    tokenizer = Translation(**parallel).prepare(SHAPE, tmp_path).tokenizer
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=2, pad_token_id=0,
+        eos_token_id=2, decoder_start_token_id=0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).half().save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    before = {name: tensor.dtype for name, tensor in load(tmp_path / "t5").named_parameters()}
+    assert {torch.float16, torch.float32} == {*before.values()}
+    record = run_recipe(recipe("gradual", 3, parallel, str(tmp_path / "t5")), tmp_path / "out")
+    after = {name: tensor.dtype for name, tensor in load(tmp_path / "out").named_parameters()}
+    assert {name: before[name] for name in after} == after
+    assert evaluate(str(tmp_path / "out"), Translation(**parallel | {"vocabulary": None})) == record.metrics
 
 
 @slow
@@ -172,7 +196,16 @@ def test_names_of_what_is_not_there(parallel: dict[str, Any]) -> None:
         Recipe(SHAPE, "gradual", 3, {**parallel, "seed": 7}, task="translation")
 
 
-@pytest.mark.parametrize(("name", "value"), [("vocabulary", 120), ("coverage", 0.9), ("bleu_tokenize", "char")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vocabulary", 120),
+        ("coverage", 0.9),
+        ("bleu_tokenize", "char"),
+        ("languages", ("de", "en")),
+        ("codes", CODES),
+    ],
+)
 def test_what_decides_a_bleu_is_in_the_signature(name: str, value: Any, parallel: dict[str, Any]) -> None:
     plain = Recipe(SHAPE, "gradual", 3, parallel, task="translation")
     assert plain.signature(3, 8, 9) != replace(plain, data={**parallel, name: value}).signature(3, 8, 9)

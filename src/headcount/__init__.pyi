@@ -1,4 +1,5 @@
 # The public names, and where they stand; __init__.py imports each when it is asked for.
+from . import nmt
 from .anatomy import head_map, present
 from .budget import Budget
 from .callback import PruningCallback
@@ -73,6 +74,7 @@ __all__ = [
     "fast_matmul",
     "head_map",
     "masked",
+    "nmt",
     "open_model",
     "present",
     "read_records",

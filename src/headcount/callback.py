@@ -92,15 +92,15 @@ class PruningCallback(GatesCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Fit the method's schedules to the Trainer's steps."""
         here: Gates | None = getattr(whole_model(kwargs["model"]), GATES_NAME, None)
-        if here is None or here is not self.gates or (here.steps and not state.global_step):
+        if here is None or here is not self.gates or (here.draws and not state.global_step):
             detach(kwargs["model"])  # the Trainer made another model (model_init), or begins anew with the one it has
             self.on_init_end(args, state, control, **kwargs)
         assert self.gates is not None
         if self.gates.steps != state.global_step:
             raise BadRecipe(
                 f"The training goes on from step {state.global_step}, but its gates are at step {self.gates.steps}: "
-                "the checkpoint was loaded without them. Hand the callback over when the Trainer is made: "
-                "Trainer(..., callbacks=[...])."
+                "the checkpoint was loaded without them. Hand the callback over when the Trainer is made, with its "
+                "model (not model_init, which makes another): Trainer(model, ..., callbacks=[...])."
             )
         self.gates.relaxation = self.method.relaxation(self.keep, state.max_steps)
 

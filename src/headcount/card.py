@@ -30,7 +30,7 @@ model = AutoModelForSeq2SeqLM.from_pretrained("this directory")
 tokenizer = AutoTokenizer.from_pretrained("this directory")
 batch = tokenizer(["A sentence."], return_tensors="pt", padding=True)
 print(tokenizer.batch_decode(model.generate(**batch, num_beams=5), skip_special_tokens=True))"""
-LOADS = """from transformers import {kind}
+LOADS = """from {module} import {kind}
 
 model = {kind}.from_pretrained("this directory")"""
 
@@ -45,6 +45,8 @@ def model_card(record: Record, kind: type) -> str:
         what = f"A model with all of its {heads} attention heads, trained by headcount."
     if teacher := record.notes.get("teacher"):
         what += f" It learned from translations of `{teacher['model']}`."
+    of_transformers = hasattr(transformers, kind.__name__)
+    module = "transformers" if of_transformers else kind.__module__
     signatures = record.notes.get("metrics", {})
     lines = [
         f"- {name}: {value:.4f}" + (f" (`{signatures[name]}`)" if name in signatures else "")
@@ -53,8 +55,8 @@ def model_card(record: Record, kind: type) -> str:
     return CARD.format(
         tags="headcount, pruned" if pruned else "headcount",
         what=what,
-        code=TRANSLATES if issubclass(kind, Translator) else LOADS.format(kind=kind.__name__),
-        trap=TRAP if pruned and hasattr(transformers, kind.__name__) else "",
+        code=TRANSLATES if issubclass(kind, Translator) else LOADS.format(module=module, kind=kind.__name__),
+        trap=TRAP if pruned and of_transformers else "",
         figures="\n".join(lines),
         signature=record.signature,
     )

@@ -82,6 +82,8 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
 
 def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, Any]]:
     """Let the teacher translate, as far as it has not yet; the student's training on that, and who taught it."""
+    if "seed" in plan.data:
+        raise BadRecipe("The seed is the distillation's, and one for everything. Give seed (--seed), not data.seed.")
     if plan.student.startswith("new:"):
         new_config(plan.student)  # what is wrong with it is better known before the teacher begins
     task = Translation(**{**plan.data, "seed": plan.seed})

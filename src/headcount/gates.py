@@ -139,8 +139,7 @@ class Gates(nn.Module):
         if self.steps and left:
             warnings.warn(
                 f"The gates have learned for {self.steps} steps of the {self.steps + left} that their schedule takes: "
-                "the subset has not settled. Train for longer, or give a schedule that ends within the training, as "
-                f"GumbelTopK(keep, LogLinear(steps={self.steps * 2 // 3})).",
+                "the subset has not settled. Train for longer, or give a schedule that ends within the training.",
                 stacklevel=3,
             )
 
@@ -245,6 +244,7 @@ class Gates(nn.Module):
                 f"Saved gates are for other heads, kinds of site or units: got {state.shape[0]} values for {heads} "
                 "scores. Attach gates as they were attached when they were saved."
             )
+        self._leaves, self._drawn, self._learnable = [], None, False  # of passes that nobody goes back through
         state = state.detach().to("cpu", torch.float64).clone()
         self.steps, self.draws, self.dropped = (int(n) for n in state[1:4])
         self.scores, self.moments = state[4 : 4 + heads], state[4 + heads :].reshape(2, heads)

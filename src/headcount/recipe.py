@@ -82,7 +82,8 @@ class Recipe:
     @property
     def unused(self) -> list[str]:
         """Training settings that are given and have no effect: where gates learn, early weights are of other heads."""
-        if not isinstance(self.make_method(), LearnsByGates):
+        found = self.make_method()  # a pipelined method trains its model without gates
+        if not isinstance(found, LearnsByGates) or getattr(found, "paradigm", None) != "joint":
             return []
         return [name for name in ("keep_best", "stop_after") if getattr(self.training, name)]
 
@@ -97,7 +98,7 @@ class Recipe:
         usual = TASKS[self.task].training
         training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
         limit, development = self.data.get("validation_limit"), self.data.get("development")
-        vocabulary = self.data.get("vocabulary")
+        vocabulary, pair = self.data.get("vocabulary"), self.data.get("codes") or self.data.get("languages")
         options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         return signature(
             {
@@ -118,6 +119,7 @@ class Recipe:
                 "warmup": training.warmup or None,
                 "wd": training.weight_decay or None,
                 "len": self.data.get("max_length"),
+                "pair": None if pair is None else "-".join(pair),
                 "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
                 "coverage": self.data.get("coverage"),
                 "words": self.data.get("bleu_tokenize"),

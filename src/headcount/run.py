@@ -93,12 +93,13 @@ def _carry_out(
     except PruningError:
         clear(checkpoints)
         raise
-    stored = next(model.parameters()).dtype
-    half = stored in (torch.float16, torch.bfloat16)  # too coarse for the steps of an optimiser
-    bench = _bench(recipe, task, prepared, model.float() if half else model, checkpoints, shared)
+    stored = _dtypes(model)
+    if half := {torch.float16, torch.bfloat16} & {*stored.values()}:  # too coarse for the steps of an optimiser
+        model = model.float()
+    bench = _bench(recipe, task, prepared, model, checkpoints, shared)
     say(prepared.summary)
     if half:
-        say(f"The model is stored in {stored}: it is trained in float32, and written as it was stored.")
+        say(f"The model is stored in {half.pop()}: headcount works on it in float32, and writes it as it was stored.")
     recipe = _chosen(recipe, bench, say)
     sites = len(before.heads.head_map.sites)
     say(f"{len(before.heads)} heads in {sites} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
@@ -110,13 +111,24 @@ def _carry_out(
         raise
     bench.close(subset)
     bench.notes.update(notes)
-    model = remove_heads(bench.model.to(stored) if half else bench.model, subset)
+    for name, tensor in _tensors(bench.model):
+        tensor.data = tensor.data.to(stored.get(name, tensor.dtype))
+    model = remove_heads(bench.model, subset)
     metrics = task.evaluate(model, prepared.validation, bench.collator, device=next(model.parameters()).device)
     record = _record(recipe, bench, subset, metrics, before, _State.of(model), output.name)
     if is_first_process():  # of several that train together, one writes
         _write(record, model if keep_model else None, bench.model.config, prepared.tokenizer, output)
         shutil.rmtree(checkpoints, ignore_errors=True)
     return record
+
+
+def _tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _dtypes(model: Any) -> dict[str, torch.dtype]:
+    """How each parameter and buffer is stored: a model in half precision may keep some of them in float32."""
+    return {name: tensor.dtype for name, tensor in _tensors(model)}
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,21 @@ def outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     All floating-point outputs (logits, hidden state, embeddings) side by side, flattened.
     """
     with evaluating([model]), torch.no_grad():
-        result: Any = model(**inputs)
+        result: Any = model(**_there(model, inputs))
     values = result.values() if isinstance(result, Mapping) else result
     found = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
     return torch.cat([value.flatten() for value in found])
 
 
+def _there(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is."""
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
 def generated(model: Any, inputs: Mapping[str, Tensor], steps: int = 2) -> Tensor:
     """The logits of so many greedy steps of `generate`, with its cache. Shape: (batch, step, vocabulary)."""
-    own = {name: value for name, value in inputs.items() if name != "decoder_input_ids"}
+    own = {name: value for name, value in _there(model, inputs).items() if name != "decoder_input_ids"}
     configured = model.generation_config
     model.generation_config = _plain_generation(model)
     try:

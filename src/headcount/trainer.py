@@ -56,11 +56,11 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
         """Step the gates."""
         if self.gates is not None:
             # A first group at a rate of 0, as for frozen embeddings, says nothing of the schedule.
-            group = max(kwargs["optimizer"].param_groups, key=lambda each: float(each.get("initial_lr") or 0))
-            # The peak is as the schedule found it, whoever made it; an optimiser that makes its rate itself has none.
-            peak = group.get("initial_lr")
-            scale = 1.0 if peak is None else min(1.0, float(group["lr"]) / float(peak)) if peak else 0.0
-            self.gates.step(lr_scale=scale, grad_scale=self.grad_scale)
+            group = max(kwargs["optimizer"].param_groups, key=lambda each: _peak(each, args.learning_rate))
+            peak, rate = _peak(group, args.learning_rate), group["lr"]
+            own = rate is None or group.get("relative_step")  # Adafactor makes its rate itself, without a peak
+            share = 1.0 if own else min(1.0, float(rate) / peak) if peak else 0.0
+            self.gates.step(lr_scale=share, grad_scale=self.grad_scale)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log at the end, whatever the interval: what the training ended with is to be seen."""
@@ -75,6 +75,12 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
             state.log_history[-1].update(self.gates.watch())
         if self.measure is not None:
             state.log_history[-1]["development"] = dict(self.measure(kwargs["model"]))
+
+
+def _peak(group: Mapping[str, Any], usual: float) -> float:
+    """The highest rate of a parameter group: as its schedule found it, whoever made that, or says itself."""
+    known = [group.get(name) for name in ("max_lr", "initial_lr")]
+    return float(next((each for each in known if each is not None), usual))
 
 
 class GatedTrainer(Trainer):  # type: ignore[misc]

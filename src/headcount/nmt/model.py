@@ -20,8 +20,9 @@ from headcount.nmt.encoder import Encoder
 from headcount.nmt.layers import positions
 from headcount.nmt.search import Search, search
 from headcount.nmt.vocabulary import UNKNOWN_ID
+from headcount.typed import require_least
 
-OF_THE_TRAINER = ("labels", "decoder_input_ids", "synced_gpus")
+OF_THE_TRAINER = ("labels", "synced_gpus")
 """What transformers' Seq2SeqTrainer hands to `generate` beside the source."""
 
 
@@ -221,6 +222,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
                 f"Got {', '.join(unknown)}. A translation model of headcount's generates by num_beams, length_penalty, "
                 "num_return_sequences, max_new_tokens and max_length."
             )
+        require_least(2, max_length=max_length)
+        require_least(1, max_new_tokens=max_new_tokens)
         if max_new_tokens is None and max_length is not None:
             max_new_tokens = max_length - 1
         settings = Search(num_beams, length_penalty, num_return_sequences, most=max_new_tokens)

@@ -175,8 +175,9 @@ class GumbelTopK(LearnedScores):
         super().update(*args, step=max(0, step - self.annealing.wait), **kwargs)
 
     def remaining(self, step: int) -> int:
-        """Steps until the temperature is at its end."""
-        return max(0, self.annealing.wait + self.annealing.steps - step)
+        """Steps until the temperature is at its end; one that does not change is there once gates are drawn."""
+        cooling = self.annealing.steps if self.annealing.start != self.annealing.end else 0
+        return max(0, self.annealing.wait + cooling - step)
 
     def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
         """The temperature."""

@@ -121,7 +121,11 @@ class Translation:
         trained = not source.startswith(NEW)
         if not trained:
             new_config(source)  # a shape that cannot be is told before anything is made for it
-        train, development, validation, empty = self.load() if learns else self._only_validation()
+        if learns:
+            train, development, validation, empty = self.load()
+        else:
+            validation, empty = self._validation(), 0
+            train = development = validation.take([])
         if trained:
             model = load_any(source)
             tokenizer = speaking(load_tokenizer(source), self.codes or self.languages, source)
@@ -131,7 +135,7 @@ class Translation:
             model = new_model(source, tokenizer, self.seed)
         longest = None if isinstance(model, Translator) else longest_input(model)
         learned, followed, measured = (self.tokenize(tokenizer, pairs) for pairs in (train, development, validation))
-        followed, cut = _cut(followed, longest)
+        followed, cut = _cut(followed, longest, tokenizer)
         limit = self.max_length if longest is None else min(self.max_length, longest)
         fits = np.asarray(learned["length"]) <= limit
         if learns and not fits.any():
@@ -156,7 +160,7 @@ class Translation:
         Raises:
             BadData: See `read_pairs`; or nothing is left to learn from.
         """
-        _, _, validation, _ = self._only_validation()
+        validation = self._validation()
         train, empty = self._read(self.train).without_empty()
         held_out = self.development
         if held_out is None:
@@ -176,12 +180,9 @@ class Translation:
             development = train.take(sorted(order[learned : learned + count]))
         return train.take(sorted(order[:learned])), development, validation, empty
 
-    def _only_validation(self) -> tuple[Pairs, Pairs, Pairs, int]:
-        validation = self._read(self.validation)
-        if self.validation_limit is not None:
-            validation = validation.take(range(min(self.validation_limit, len(validation))))
-        nothing = validation.take([])
-        return nothing, nothing, validation, 0
+    def _validation(self) -> Pairs:
+        found = self._read(self.validation)
+        return found if self.validation_limit is None else found.take(range(min(self.validation_limit, len(found))))
 
     def tokenize(self, tokenizer: Any, pairs: Pairs) -> Dataset:
         """The pairs as the model reads them: `input_ids`, `labels`, `length` (of the longer side), and their text."""
@@ -313,16 +314,23 @@ def _loss(model: Any, dataset: Dataset, collator: TranslationCollator, tokens: i
     return total / max(1, count)
 
 
-def _cut(rows: Dataset, longest: int | None) -> tuple[Dataset, int]:
-    """Rows that a model with so many positions can read, their ends kept; and how many had to be cut."""
+def _cut(rows: Dataset, longest: int | None, tokenizer: Any) -> tuple[Dataset, int]:
+    """Rows that a model with so many positions can read, the special tokens at their ends kept; how many were cut."""
     over = [] if longest is None else np.flatnonzero(np.asarray(rows["length"]) > longest).tolist()
     if longest is None or not over:
         return rows, 0
 
+    special = set(tokenizer.all_special_ids)
+
+    def shorter(ids: list[int]) -> list[int]:
+        text = len(ids)
+        while text and ids[text - 1] in special:
+            text -= 1
+        return [*ids[: min(text, longest - (len(ids) - text))], *ids[text:]]
+
     def shorten(row: dict[str, Any]) -> dict[str, Any]:
-        for name in ("input_ids", "labels"):
-            row[name] = row[name] if len(row[name]) <= longest else [*row[name][: longest - 1], row[name][-1]]
-        return {**row, "length": min(row["length"], longest)}
+        sides = {name: shorter(row[name]) for name in ("input_ids", "labels")}
+        return {**row, **sides, "length": min(row["length"], longest)}
 
     return Dataset.from_list([shorten(row) for row in rows]), len(over)
 
