@@ -119,14 +119,14 @@ class Recipe:
                 "warmup": training.warmup or None,
                 "wd": training.weight_decay or None,
                 "len": self.data.get("max_length"),
-                "pair": None if pair is None else "-".join(pair),
-                "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
-                "coverage": self.data.get("coverage"),
-                "words": self.data.get("bleu_tokenize"),
                 "smoothing": training.smoothing or None,
                 "average": training.average or None,
                 "best": (training.judge_by or "first") if training.keep_best else None,
                 "beam": self.data.get("beam"),
+                "pair": None if pair is None else "-".join(pair),
+                "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
+                "coverage": self.data.get("coverage"),
+                "words": self.data.get("bleu_tokenize"),
                 "precision": None if training.precision == "float32" else training.precision,
                 **{
                     name: None if getattr(training, name) == getattr(usual, name) else getattr(training, name)
