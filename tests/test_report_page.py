@@ -237,6 +237,6 @@ def test_the_command(tmp_path: Path) -> None:
     assert len(page.data["records"]) == count and ("h1", {}) in page.elements and "Ours" in page.text
     few = str(RESULTS / "student.jsonl")
     told = CliRunner().invoke(cli.app, ["report", few, "-o", str(tmp_path / "few.html"), "--json"])
-    assert json.loads(told.stdout)["records"] == 4
+    assert json.loads(told.stdout)["records"] == len(read_records(RESULTS / "student.jsonl")[0]) > 1
     missing = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nothing"), "-o", str(tmp_path / "n.html")])
     assert isinstance(missing.exception, CorruptRecord) and not (tmp_path / "n.html").exists()
