@@ -27,8 +27,8 @@ check: lint
 
 # Every family, operation and format; writes docs/families.md. Half an hour; by hand, `-k foo` does one family.
 families: $(VENV)/.installed
-	$(PYTEST) tests/test_families.py tests/test_families_exports.py \
-		--deselect tests/test_families.py::test_the_page_is_of_these_families --families-page docs/families.md
+	$(PYTEST) tests/families \
+		--deselect tests/families/test_families.py::test_the_page_is_of_these_families --families-page docs/families.md
 
 # The fast tests with the oldest transformers that pyproject.toml admits; `make check` runs them with the newest.
 # It warns of torch's newer ways, which is not ours to mend.

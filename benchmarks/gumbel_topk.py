@@ -9,8 +9,8 @@ import time
 
 import torch
 
-from headcount.relaxations import soft_top_k
-from headcount.relaxations.gumbel_topk import gumbel
+from headcount.gates.relaxations import soft_top_k
+from headcount.gates.relaxations.gumbel_topk import gumbel
 
 
 def milliseconds(heads: int, keep: int, temperature: float, rounds: int) -> float:

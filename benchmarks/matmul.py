@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from headcount.matmul import fast_matmul
+from headcount.running.matmul import fast_matmul
 
 SHAPES = ("768x768", "768x3072", "3072x768", "384x384", "384x1536", "256x256", "64x64")
 

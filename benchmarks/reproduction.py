@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headcount.records import Record, read_records
+from headcount.experiments.reproduction import Experiment, experiment_names, read_experiment
+from headcount.experiments.reproduction.carry_out import Plan
+from headcount.experiments.reproduction.experiment import PAPERS
+from headcount.experiments.reproduction.needs import ASSUMED, Throughput, cost, read_throughputs
 from headcount.report import write_report
 from headcount.report.groups import group
+from headcount.report.published import published, show
 from headcount.report.static import choice_name
-from headcount.reproduction import Experiment, experiment_names, read_experiment
-from headcount.reproduction.carry_out import Plan
-from headcount.reproduction.experiment import PAPERS
-from headcount.reproduction.needs import ASSUMED, Throughput, cost, read_throughputs
-from headcount.reproduction.tables import published, show
+from headcount.settings.records import Record, read_records
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("docs") / "results" / "reproduction"

@@ -13,9 +13,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from headcount.records import Record, read_records
 from headcount.report import write_report
-from headcount.reproduction.tables import TABLES, show
+from headcount.report.published import TABLES, show
+from headcount.settings.records import Record, read_records
 from reproduction import markdown
 
 

@@ -18,7 +18,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from headcount import fast_matmul
-from headcount.tasks.translator import new_model
+from headcount.tasks.translation_models import new_model
 
 SHAPES = {
     "transformer-big": ("new:transformer-big", 36000),

@@ -14,7 +14,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import headcount
-from headcount.gating import scale_heads
+from headcount.gates.hooks import scale_heads
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ import transformers
 from sacrebleu.metrics import BLEU
 from transformers import MarianConfig, MarianMTModel
 
-from headcount.matmul import fast_matmul
+from headcount.data.parallel import read_pairs
 from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig, to_int8
 from headcount.nmt.search import search
-from headcount.tasks.parallel import read_pairs
-from headcount.tasks.translator import load_translator
+from headcount.running.matmul import fast_matmul
+from headcount.tasks.translation_models import load_translator
 
 ENCODER_HEADS = [2, 0, 2, 1, 3, 4]
 """A quarter of 48: iteration 12 of Behnke and Heafield 2020, Table 4."""

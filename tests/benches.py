@@ -12,9 +12,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from families import VOCABULARY, tiny
-from headcount.settings import TrainingSettings
-from headcount.trainer import GatesCallback
-from headcount.training import Workbench
+from headcount.settings.training import TrainingSettings
+from headcount.training.trainer import GatesCallback
+from headcount.training.workbench import Workbench
 
 Weights = dict[str, Tensor]
 

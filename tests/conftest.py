@@ -21,7 +21,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 @pytest.fixture(autouse=True)
 def products_as_they_were() -> Iterator[None]:
     """A command that a test runs in this process switches to fast products for the rest of it."""
-    from headcount.matmul import _Settings  # not above: its types are checked from when pytest has begun
+    from headcount.running.matmul import _Settings  # not above: its types are checked from when pytest has begun
 
     before = _Settings.now()
     yield

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from families import FAMILIES, VOCABULARY, Family, tiny
 from headcount.anatomy import head_map
-from headcount.surgery import remove_heads
+from headcount.surgery.cut import remove_heads
 
 _AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "bart": {"decoder_start_token_id": 2},

@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from headcount.tasks.parallel import Pairs
+from headcount.data.parallel import Pairs
 
 PAIRS = [("Ein Hund läuft.", "A dog runs."), ("nan", "null"), ("Er sagte „nein“.", 'He said "no".')]
 

@@ -7,9 +7,9 @@ import torch
 
 from families import tiny
 from headcount.anatomy import head_map
-from headcount.heads import Subset
-from headcount.plan import Plan
-from headcount.surgery import remove_heads
+from headcount.directory.plan import Plan
+from headcount.surgery.cut import remove_heads
+from headcount.units.map import Subset
 
 SITE = "bert.encoder.layer.1.attention"
 

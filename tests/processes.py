@@ -46,9 +46,6 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    import headcount.callback
-    import headcount.demo
-    import headcount.distil  # noqa: F401  what commands import
     from headcount.cli import main
 
     for line in sys.stdin:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from headcount.experiments.recipe import Recipe
 from headcount.methods import METHODS
-from headcount.recipe import Recipe
-from headcount.settings import TrainingSettings
-from headcount.training import Workbench
+from headcount.settings.training import TrainingSettings
+from headcount.training.workbench import Workbench
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "michel": {"heads_per_step": 3, "examples": 20},

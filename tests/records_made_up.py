@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headcount.records import Record
+from headcount.settings.records import Record
 
 SITES = {
     "classification": [("encoder", layer) for layer in range(6)],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benches import Weights, recorded, weights
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
 
 
 def far(some: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from headcount.grid import Grid, Run
-from headcount.records import Record, read_records
-from headcount.toml import Document
+from headcount.experiments.grid import Grid, Run
+from headcount.settings.records import Record, read_records
+from headcount.settings.toml import Document
 
 GRID = """\
 model = "{model}"

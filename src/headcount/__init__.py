@@ -17,6 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 @wrapt.when_imported("transformers")  # type: ignore[untyped-decorator]
 def _teach(transformers: Any) -> None:
-    """Register pruned models (`headcount.loader`) and translation models (`headcount.nmt`) with transformers."""
-    import headcount.loader
+    """Teach transformers to load pruned models, and translation models of our own."""
+    import headcount.directory.structure
     import headcount.nmt  # noqa: F401

@@ -1,8 +1,7 @@
 # The public names, and where they stand; __init__.py imports each when it is asked for.
 from . import nmt
 from .anatomy import head_map, present
-from .budget import Budget
-from .callback import PruningCallback
+from .directory.plan import Plan
 from .errors import (
     BadData,
     BadRecipe,
@@ -14,23 +13,24 @@ from .errors import (
     SurgeryFailed,
     UnsupportedModel,
 )
-from .export import Exported, export_model
-from .gates import Gates, attach, detach
-from .gating import masked
-from .heads import Head, HeadMap, Site, Subset
+from .experiments.recipe import Recipe
+from .experiments.run import run_recipe
+from .gates.hooks import masked
+from .gates.relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
+from .gates.trainable import Gates, attach, detach
 from .importance import Confidence, GradientImportance, MagnitudeImportance, RandomImportance
-from .matmul import fast_matmul
-from .measure import compare
 from .methods import METHODS
-from .plan import Plan
-from .recipe import Recipe
-from .records import Record, read_records
-from .relaxations import Fading, GumbelTopK, HardConcrete, LogLinear, StraightThrough
-from .run import run_recipe
-from .runtimes import open_model
-from .settings import TrainingSettings
-from .shape import compare_shapes
-from .surgery import remove_heads
+from .methods.callback import PruningCallback
+from .running.export import Exported, export_model
+from .running.matmul import fast_matmul
+from .running.measure import compare
+from .running.preview import compare_shapes
+from .running.runtimes import open_model
+from .settings.records import Record, read_records
+from .settings.training import TrainingSettings
+from .surgery.cut import remove_heads
+from .units.budget import Budget
+from .units.map import Head, HeadMap, Site, Subset
 
 __version__: str
 

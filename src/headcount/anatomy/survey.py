@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from headcount.anatomy.projections import Projection, require_plain, width_in
 from headcount.anatomy.table import ANATOMY, LEFT_ALONE, Row
 from headcount.errors import UnsupportedModel
-from headcount.heads import HeadMap, Site, Subset
+from headcount.units.map import HeadMap, Site, Subset
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from headcount.cli.measuring import bench
 from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
 from headcount.cli.reproducing import reproduce
-from headcount.cli.translating import distill, shortlist, train_nmt, translate
+from headcount.cli.translation import distill, shortlist, train_nmt, translate
 from headcount.errors import PruningError
 
 app = typer.Typer(

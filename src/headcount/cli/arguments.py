@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from headcount.cli.terminal import say
 from headcount.errors import BadRecipe
-from headcount.printing import say
-from headcount.typed import require_least
+from headcount.settings.schema import require_least
 
 MOST = 1024
 """More are a slip of the finger, and some systems cannot start them."""
@@ -184,7 +184,7 @@ def training_of(task: str, warmup: str | None, others: list[str] | None, **value
     Raises:
         BadRecipe: There is no such setting, or a value is not allowed.
     """
-    from headcount.recipe import training_for
+    from headcount.experiments.recipe import training_for
 
     changes = given(**values) | settings_of("--training", others)
     if warmup is not None:
@@ -222,8 +222,8 @@ def set_up(threads: int | None, fast: bool | None, device: str | None = None) ->
     import torch
     import transformers
 
-    from headcount.device import own_device
-    from headcount.matmul import fast_matmul
+    from headcount.running.device import own_device
+    from headcount.running.matmul import fast_matmul
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

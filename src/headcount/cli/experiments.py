@@ -13,11 +13,11 @@ import typer
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json, set_up
 from headcount.cli.pruning import show
+from headcount.cli.terminal import print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe, PruningError
-from headcount.printing import print_json, print_lines, print_table, say
 
 if TYPE_CHECKING:
-    from headcount.grid import Run
+    from headcount.experiments.grid import Run
 
 MANY = 1000
 """A grid of more runs than this is asked about."""
@@ -38,10 +38,10 @@ def run(
     json_: Json = False,
 ) -> None:
     """Carry out the recipe of a TOML file: headcount prune, with everything in a file."""
-    from headcount.grid import read_recipe
-    from headcount.run import run_recipe
-    from headcount.settings import is_first_process
-    from headcount.toml import Document
+    from headcount.experiments.grid import read_recipe
+    from headcount.experiments.run import run_recipe
+    from headcount.settings.toml import Document
+    from headcount.settings.training import is_first_process
 
     wanted = read_recipe(Document.read(recipe), of.settings_of("--set", changes))
     set_up(threads, fast_matmul)
@@ -72,8 +72,8 @@ def sweep(
     json_: Json = False,
 ) -> None:
     """Carry out a grid of recipes: any field of the file a list. Started again, it does what is missing."""
-    from headcount.grid import Grid, having
-    from headcount.toml import Document
+    from headcount.experiments.grid import Grid, having
+    from headcount.settings.toml import Document
 
     of.require_sane(threads=threads)
     wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
@@ -83,8 +83,8 @@ def sweep(
     if dry_run:
         return list_runs(runs, json_)
 
-    from headcount.printing import Watch
-    from headcount.sweep import measure_speed, run_sweep
+    from headcount.cli.terminal import Watch
+    from headcount.experiments.sweep import measure_speed, run_sweep
 
     pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
     try:
@@ -125,8 +125,8 @@ def records(
     ] = False,
 ) -> None:
     """List records, choose among them, and hand them on."""
-    from headcount.records import read_records
-    from headcount.writing import write_csv
+    from headcount.settings.records import read_records
+    from headcount.settings.writing import write_csv
 
     if portable and not json_:
         raise BadRecipe("--portable is about what --json prints. Give both.")
@@ -156,7 +156,7 @@ def pool_of(
     Raises:
         BadRecipe: An option is of the other kind of pool, or nothing answers at the cluster's address.
     """
-    from headcount.sweep import Cluster, Workers, require_answer
+    from headcount.experiments.sweep import Cluster, Workers, require_answer
 
     of.require_sane(workers=workers)
     if ray is not None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from headcount.cli.arguments import Json, Model, Threads, set_up
+from headcount.cli.terminal import print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe
-from headcount.printing import print_json, print_lines, print_table, say
 
 
 def plan(
@@ -17,7 +17,7 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
-    from headcount.plan import extract_plan
+    from headcount.directory.plan import extract_plan
 
     set_up(None, None)
     if output.exists():
@@ -34,7 +34,7 @@ def apply(
     json_: Json = False,
 ) -> None:
     """Cut a base model by a plan, and write an ordinary pruned directory."""
-    from headcount.plan import apply_plan
+    from headcount.directory.plan import apply_plan
 
     set_up(None, None)
     _wrote(output, apply_plan(base, plan, output), {}, json_)
@@ -48,7 +48,7 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write a model in another runtime's format, and check that it computes the same there."""
-    from headcount.export import export_model
+    from headcount.running.export import export_model
 
     set_up(threads, None)
     exported = export_model(model, output, to)
@@ -69,7 +69,7 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Prune a small pretrained encoder by two methods, then a translation model; offline, in a few minutes."""
-    from headcount.demo import LOADING, show_demo, show_translation
+    from headcount.experiments.demo.demonstration import LOADING, show_demo, show_translation
 
     set_up(None, True)
     rows = show_demo(output, keep, say)

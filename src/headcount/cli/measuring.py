@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from headcount.cli.arguments import Fast, Json, set_up
-from headcount.printing import print_json, print_lines, print_table, say
+from headcount.cli.terminal import print_json, print_lines, print_table, say
 
 
 def bench(
@@ -32,9 +32,9 @@ def bench(
     json_: Json = False,
 ) -> None:
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
-    from headcount.measure import compare, distinct
-    from headcount.runtimes import open_model
-    from headcount.shape import compare_shapes
+    from headcount.running.measure import compare, distinct
+    from headcount.running.preview import compare_shapes
+    from headcount.running.runtimes import open_model
 
     if (shape is None) == (not models):
         raise typer.BadParameter("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")

@@ -8,13 +8,13 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json, Model, set_up
-from headcount.printing import print_json, print_lines, print_table, say
+from headcount.cli.terminal import print_json, print_lines, print_table, say
 
 
 def heads(model: Model, json_: Json = False) -> None:
     """Show a model's map of heads: where they are, and which are left. Reads the configuration only."""
     from headcount.anatomy import present
-    from headcount.checkpoint import skeleton
+    from headcount.directory.model_files import skeleton
 
     here = present(skeleton(model))
     sites: list[dict[str, Any]] = [
@@ -118,8 +118,8 @@ def prune(
     json_: Json = False,
 ) -> None:
     """Train and prune a model to exactly K heads, and write a directory that from_pretrained loads."""
-    from headcount.recipe import Recipe
-    from headcount.run import run_recipe
+    from headcount.experiments.recipe import Recipe
+    from headcount.experiments.run import run_recipe
 
     recipe = Recipe(
         model=model,
@@ -193,8 +193,8 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Measure a trained model, pruned or not."""
-    from headcount.recipe import make_task
-    from headcount.run import evaluate as evaluate_model
+    from headcount.experiments.recipe import make_task
+    from headcount.experiments.run import evaluate as evaluate_model
 
     set_up(threads, fast_matmul)
     data = _data(validation, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
@@ -215,7 +215,7 @@ def _drawn(site: dict[str, Any]) -> str:
 
 
 def _budget(keep: str, sites: str | None) -> int | float:
-    from headcount.budget import Budget
+    from headcount.units.budget import Budget
 
     return Budget.parse(keep, sites).keep
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from headcount.cli.arguments import Json
-from headcount.printing import print_json, print_lines, say
-from headcount.records import read_records
+from headcount.cli.terminal import print_json, print_lines, say
 from headcount.report import write_report
+from headcount.settings.records import read_records
 
 
 def report(

@@ -9,8 +9,8 @@ import typer
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
 from headcount.cli.experiments import list_runs, pool_of
+from headcount.cli.terminal import print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe, PruningError
-from headcount.printing import print_json, print_lines, print_table, say
 
 
 def reproduce(
@@ -50,7 +50,7 @@ def reproduce(
     json_: Json = False,
 ) -> None:
     """Carry out a table or figure of the two papers again, and show it beside the published one."""
-    from headcount.reproduction import read_experiment
+    from headcount.experiments.reproduction import read_experiment
 
     if list_:
         return _list(json_)
@@ -64,10 +64,10 @@ def reproduce(
     if data is not None and not data.is_dir():
         raise BadRecipe(f"There is no directory '{data}'. --data is one that holds nli/ and sst2/.")
 
-    from headcount.printing import Watch
-    from headcount.reproduction.carry_out import Plan
-    from headcount.reproduction.carry_out import reproduce as carry_out
-    from headcount.reproduction.tables import published, show
+    from headcount.cli.terminal import Watch
+    from headcount.experiments.reproduction.carry_out import Plan
+    from headcount.experiments.reproduction.carry_out import reproduce as carry_out
+    from headcount.report.published import published, show
 
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
     plan = Plan(experiment, scale, place, data, model, of.settings_of("--set", changes), tuple(only or ()))
@@ -101,8 +101,8 @@ def reproduce(
 
 
 def _list(json_: bool) -> None:
-    from headcount.reproduction import experiment_names, read_experiment
-    from headcount.reproduction.experiment import PAPERS
+    from headcount.experiments.reproduction import experiment_names, read_experiment
+    from headcount.experiments.reproduction.experiment import PAPERS
 
     found = [read_experiment(name) for name in experiment_names()]
     rows: list[dict[str, Any]] = [
@@ -123,7 +123,7 @@ def _ask(experiment: Any, runs: Any) -> None:
     Raises:
         BadRecipe: The user does not, or cannot be asked.
     """
-    from headcount.reproduction.needs import cost
+    from headcount.experiments.reproduction.needs import cost
 
     found = cost(runs, experiment.needs)
     told = (

@@ -7,11 +7,11 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
 from headcount.importance.confidence import Confidence
 from headcount.importance.gradient import GradientImportance
 from headcount.importance.magnitude import MagnitudeImportance
 from headcount.importance.random import RandomImportance
+from headcount.units.map import Subset
 
 
 @runtime_checkable

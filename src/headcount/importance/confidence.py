@@ -20,10 +20,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from headcount.anatomy import survey
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.example import evaluating
 from headcount.errors import BadData, UnsupportedModel
-from headcount.gating import masked
-from headcount.heads import Head, HeadMap, Site, Subset
+from headcount.gates.hooks import masked
+from headcount.units.map import Head, HeadMap, Site, Subset
 
 NAME = "headcount_confidence"
 _listener: ContextVar[Callable[[nn.Module, Tensor], None] | None] = ContextVar("headcount_listener", default=None)

@@ -9,10 +9,10 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from headcount.anatomy import LiveSite
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.example import evaluating
 from headcount.errors import BadData, BadRecipe
-from headcount.gating import gated
-from headcount.heads import Head, Subset
+from headcount.gates.hooks import gated
+from headcount.units.map import Head, Subset
 
 REDUCTIONS = ("example", "token", "batch")
 

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from headcount.anatomy import LiveSite, survey
 from headcount.anatomy.projections import Positions, Projection
-from headcount.heads import Subset
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from headcount.heads import Subset
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
 from headcount.methods.dsp_joint import DSPJoint
 from headcount.methods.dsp_joint_short import DSPJointShort
 from headcount.methods.dsp_pipelined import DSPPipelined
@@ -24,8 +22,10 @@ from headcount.methods.reinit import Reinit
 from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
-from headcount.training import Workbench
-from headcount.typed import described, field_types, fits
+from headcount.settings.schema import described, field_types, fits
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @runtime_checkable

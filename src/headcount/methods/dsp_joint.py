@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch
 
 from headcount.anatomy import present
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
+from headcount.gates.relaxations import GumbelTopK, LogLinear
 from headcount.importance import importance, ranking
 from headcount.methods.joint import ScoreOptions, learn
-from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.settings import steps_from
-from headcount.training import Workbench
+from headcount.settings.training import steps_from
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
+from headcount.gates.relaxations import GumbelTopK, LogLinear
 from headcount.methods.joint import ScoreOptions, learn
-from headcount.relaxations import GumbelTopK, LogLinear
-from headcount.settings import Stage, steps_from
-from headcount.training import Workbench
+from headcount.settings.training import Stage, steps_from
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget, spread
-from headcount.heads import Subset
-from headcount.surgery import remove_heads
-from headcount.training import Workbench
+from headcount.surgery.cut import remove_heads
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget, spread
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
+from headcount.gates.relaxations import Fading
 from headcount.methods.joint import learn
-from headcount.relaxations import Fading
-from headcount.settings import steps_from
-from headcount.training import Workbench
+from headcount.settings.training import steps_from
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

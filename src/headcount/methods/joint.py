@@ -6,10 +6,10 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float64
 from torch import Tensor
 
-from headcount.budget import Budget
-from headcount.gates import Gates, Relaxation, attach, detach
-from headcount.settings import Stage
-from headcount.training import Workbench
+from headcount.gates.trainable import Gates, Relaxation, attach, detach
+from headcount.settings.training import Stage
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
 
 
 @runtime_checkable

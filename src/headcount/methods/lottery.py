@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from headcount.anatomy import present
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
 from headcount.importance import importance, ranking
 from headcount.methods.removal import remove_lowest
 from headcount.methods.rewinding import rewind
-from headcount.settings import Stage, steps_from
-from headcount.training import Workbench
+from headcount.settings.training import Stage, steps_from
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 CHOICES = {
     "optimiser_state": ("fresh", "kept"),

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget, top
-from headcount.heads import Subset
 from headcount.importance import importance
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget, top
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
 from headcount.importance import GradientImportance, ranking
 from headcount.methods.removal import remove_lowest
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from headcount.typed import described, field_types
+from headcount.settings.schema import described, field_types
 
 ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
 """An entry of a docstring's `Attributes`, with the lines that go on with it."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget, top
 from headcount.errors import BadRecipe
-from headcount.gating import masked
-from headcount.heads import Subset
+from headcount.gates.hooks import masked
 from headcount.importance import RandomImportance
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget, top
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from headcount.anatomy import present
-from headcount.budget import Budget
-from headcount.heads import Subset
 from headcount.methods.lottery import Lottery
-from headcount.settings import Stage
-from headcount.surgery import remove_heads
-from headcount.training import Workbench
+from headcount.settings.training import Stage
+from headcount.surgery.cut import remove_heads
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

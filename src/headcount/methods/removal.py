@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from headcount.budget import reachable, top, units_of
-from headcount.heads import Subset
+from headcount.units.budget import reachable, top, units_of
+from headcount.units.map import Subset
 
 
 def remove_lowest(

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from headcount.heads import Subset
-from headcount.surgery import remove_heads
-from headcount.training import Workbench
+from headcount.surgery.cut import remove_heads
+from headcount.training.workbench import Workbench
+from headcount.units.map import Subset
 
 
 def rewind(

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headcount.budget import Budget
-from headcount.heads import Subset
+from headcount.gates.relaxations import StraightThrough
 from headcount.methods.joint import ScoreOptions, learn
-from headcount.relaxations import StraightThrough
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget
-from headcount.heads import Subset
-from headcount.training import Workbench
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headcount.anatomy import present
-from headcount.budget import Budget
 from headcount.errors import BadRecipe
-from headcount.heads import Subset
+from headcount.gates.relaxations import HardConcrete
 from headcount.methods.joint import ScoreOptions, learn
-from headcount.relaxations import HardConcrete
-from headcount.settings import Stage
-from headcount.training import Workbench
+from headcount.settings.training import Stage
+from headcount.training.workbench import Workbench
+from headcount.units.budget import Budget
+from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)

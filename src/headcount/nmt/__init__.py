@@ -4,10 +4,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoToken
 
 from headcount.nmt.configuration import PRESETS, TranslatorConfig
 from headcount.nmt.int8 import to_int8
+from headcount.nmt.lines import LineTranslator, one_line
 from headcount.nmt.model import Translator
 from headcount.nmt.search import Hypothesis, Search
 from headcount.nmt.shortlist import Shortlist
-from headcount.nmt.translate import LineTranslator, one_line
 from headcount.nmt.vocabulary import TranslatorTokenizer, learn_vocabulary, read_vocabulary
 
 AutoConfig.register(TranslatorConfig.model_type, TranslatorConfig)

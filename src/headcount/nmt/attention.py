@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
 
-from headcount.matmul import default_matmul
+from headcount.running.matmul import default_matmul
 
 SHORT = 64 * 64
 """Attention weights of a head, up to which plain matrix products are faster than PyTorch's own attention on a CPU."""

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from headcount.errors import BadRecipe
-from headcount.typed import described, fits, require_least
+from headcount.settings.schema import described, fits, require_least
 
 DECODERS = ("attention", "ssru")
 NORMS = ("post", "pre")

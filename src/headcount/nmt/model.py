@@ -20,7 +20,7 @@ from headcount.nmt.encoder import Encoder
 from headcount.nmt.layers import positions
 from headcount.nmt.search import Search, search
 from headcount.nmt.vocabulary import UNKNOWN_ID
-from headcount.typed import require_least
+from headcount.settings.schema import require_least
 
 OF_THE_TRAINER = ("labels", "synced_gpus")
 """What transformers' Seq2SeqTrainer hands to `generate` beside the source."""

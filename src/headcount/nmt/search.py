@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.nmt.decoder import Decoding
-from headcount.typed import require_least
+from headcount.settings.schema import require_least
 
 
 @runtime_checkable

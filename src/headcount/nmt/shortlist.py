@@ -24,8 +24,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from headcount.errors import BadData, BadRecipe
-from headcount.typed import require_least
-from headcount.writing import naming_a_full_disk, write_bytes_atomically
+from headcount.settings.schema import require_least
+from headcount.settings.writing import naming_a_full_disk, write_bytes_atomically
 
 _MAKE_ONE = "Write one with `headcount shortlist`."
 

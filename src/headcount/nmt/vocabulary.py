@@ -12,7 +12,7 @@ import sentencepiece
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from headcount.errors import BadData, BadRecipe
-from headcount.writing import write_bytes_atomically
+from headcount.settings.writing import write_bytes_atomically
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 """The first four pieces of every vocabulary, with the ids 0 to 3."""

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from headcount.records import Record
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES
 from headcount.report.groups import Group, group
@@ -12,7 +11,8 @@ from headcount.report.page import Part, Section, page
 from headcount.report.static import write_figure, write_surviving, write_table
 from headcount.report.surviving import surviving
 from headcount.report.tables import TABLES
-from headcount.writing import naming_a_full_disk, write_atomically
+from headcount.settings.records import Record
+from headcount.settings.writing import naming_a_full_disk, write_atomically
 
 __all__ = ["write_report"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from headcount.records import Record, short_source
+from headcount.settings.records import Record, short_source
 
 DATA = ("train", "validation", "train_limit", "validation_limit", "languages")
 """What makes two runs' data the same data; how it is read tells series apart, not groups."""

@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from headcount.records import Record
 from headcount.report.groups import Group, Run, number
 from headcount.report.surviving import Surviving
 from headcount.report.tables import glance
 from headcount.report.values import MARKERS, PALETTE, Figure, Line, Table
+from headcount.settings.records import Record
 
 SCRIPTS = ("card.js", "chart.js", "heads.js", "page.js")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headcount.errors import PruningError
-from headcount.records import Record
 from headcount.report.surviving import Surviving
 from headcount.report.values import MARKERS, PALETTE, Figure, Line, Table
-from headcount.writing import naming_a_full_disk, write_csv
+from headcount.settings.records import Record
+from headcount.settings.writing import naming_a_full_disk, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,15 +13,15 @@ from jaxtyping import Float, Int
 from torch import nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.example import evaluating
+from headcount.data.labelled import Table, read_table
+from headcount.data.labels import label_numbers, sort_labels
 from headcount.errors import BadData, BadRecipe
-from headcount.settings import TrainingSettings
+from headcount.running.quiet import no_progress_bars
+from headcount.settings.schema import require_least
+from headcount.settings.training import TrainingSettings
 from headcount.tasks.classifier import Classifier, load_classifier
-from headcount.tasks.labels import label_numbers, sort_labels
 from headcount.tasks.prepared import Prepared
-from headcount.tasks.quiet import no_progress_bars
-from headcount.tasks.tables import Table, read_table
-from headcount.typed import require_least
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Classification:
         label: The label column. None: guessed.
         labels: The data's labels in the order of the model's classes. None: the data follows the model's
             order where both have the same names, and else the data's own order counts; see
-            `headcount.tasks.labels`.
+            `headcount.data.labels`.
         max_length: Tokens an example is cut to; of a pair, the longer side is cut first.
         train_limit: Learn from this many examples only: the first after a shuffle by `seed`. None: all.
         development: How many other examples of the training source to hold out, drawn by `seed`. Heads are scored and

@@ -8,10 +8,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from headcount.anatomy.probe import tokens_named
+from headcount.anatomy.example import tokens_named
+from headcount.data.labels import check_labels, model_labels
 from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedModel
-from headcount.tasks.labels import check_labels, model_labels
-from headcount.tasks.quiet import no_loading_report
+from headcount.running.quiet import no_loading_report
 
 
 @dataclass(frozen=True)

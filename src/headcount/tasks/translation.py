@@ -12,16 +12,16 @@ from filelock import FileLock
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
 
-from headcount.anatomy.probe import evaluating
+from headcount.anatomy.example import evaluating
+from headcount.data.order import token_batches
+from headcount.data.parallel import Pairs, read_pairs
 from headcount.errors import BadData, BadRecipe
-from headcount.measure import longest_input
 from headcount.nmt import LineTranslator, Search, Translator, TranslatorTokenizer, learn_vocabulary, read_vocabulary
-from headcount.sampling import token_batches
-from headcount.settings import TrainingSettings
-from headcount.tasks.parallel import Pairs, read_pairs
+from headcount.running.measure import longest_input
+from headcount.settings.schema import require_least
+from headcount.settings.training import TrainingSettings
 from headcount.tasks.prepared import Prepared
-from headcount.tasks.translator import NEW, load_any, load_tokenizer, new_config, new_model, speaking, start_of
-from headcount.typed import require_least
+from headcount.tasks.translation_models import NEW, load_any, load_tokenizer, new_config, new_model, speaking, start_of
 
 PIECES = 8000
 """Of a new vocabulary, if nothing else is said."""

@@ -1,0 +1,1 @@
+"""What tasks read: tables, lines, labels, parallel text."""

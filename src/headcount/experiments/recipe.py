@@ -1,0 +1,276 @@
+"""A recipe: everything that defines a run. Two runs of one recipe give the same numbers."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import PurePath
+from typing import Any
+
+from headcount.errors import BadRecipe
+from headcount.methods import METHODS, method, method_class
+from headcount.methods.automatic import AUTO
+from headcount.methods.joint import LearnsByGates
+from headcount.settings.records import short_source, signature
+from headcount.settings.schema import described, field_types, fits, fitted
+from headcount.settings.training import TrainingSettings, world_size
+from headcount.tasks import TASKS
+from headcount.units.budget import Budget
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a run.
+
+    Attributes:
+        model: A directory, or a name on the Hub.
+        method: A name in `METHODS`, or `auto`: chosen by the length of the training when that is known.
+        keep: The budget: a number of heads, or a fraction. None only for `unpruned`.
+        data: The fields of the task: files, columns, limits.
+        task: A name in `TASKS`.
+        sites: The kind of attention that the budget is over. None: all.
+        unit: What is removed at a time under grouped-query attention: `group` or `query`; see `Budget`.
+        options: The method's hyper-parameters that are not the paper's.
+        training: How to train.
+        seed: Of everything random.
+    """
+
+    model: str
+    method: str
+    keep: int | float | None
+    data: Mapping[str, Any]
+    task: str = "classification"
+    sites: str | None = None
+    unit: str = "group"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep is None and self.method != "unpruned":
+            raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
+        if self.method == AUTO and self.options:
+            raise BadRecipe(
+                f"Options {', '.join(self.options)} belong to a method. Name it: one of {', '.join(METHODS)}."
+            )
+        for check in (self.make_method, lambda: self.budget, self.make_task):
+            check()
+        figures = TASKS[self.task].figures
+        if self.training.judge_by not in (None, *figures):
+            raise BadRecipe(f"Cannot judge by '{self.training.judge_by}'. Valid: {', '.join(figures)}.")
+        if self.seed >= 2**32:
+            raise BadRecipe(f"Got seed {self.seed}. Give a whole number from 0 to {2**32 - 1}: numpy takes no greater.")
+
+    def make_method(self) -> Any:
+        """The method with its options; None while it is not chosen yet."""
+        return None if self.method == AUTO else method(self.method, self.options)
+
+    def make_task(self) -> Any:
+        """The task on its data.
+
+        Raises:
+            BadRecipe: See `make_task`; or the data have a seed of their own.
+        """
+        if "seed" in self.data:
+            raise BadRecipe("The seed is the recipe's, and one for everything. Give seed (--seed), not data.seed.")
+        return make_task(self.task, {**self.data, "seed": self.seed})
+
+    @property
+    def budget(self) -> Budget:
+        """The budget; for `unpruned`, all heads."""
+        return Budget(1.0 if self.keep is None else self.keep, self.sites, self.unit)
+
+    @property
+    def unused(self) -> list[str]:
+        """Training settings that are given and have no effect: where gates learn, early weights are of other heads."""
+        found = self.make_method()  # a pipelined method trains its model without gates
+        if not isinstance(found, LearnsByGates) or getattr(found, "paradigm", None) != "joint":
+            return []
+        return [name for name in ("keep_best", "stop_after") if getattr(self.training, name)]
+
+    def signature(self, kept: int, heads: int, examples: int) -> str:
+        """How a number of this run was made, in one line.
+
+        Args:
+            kept: Heads of the resulting model.
+            heads: Heads of the model as it was built.
+            examples: Training examples used.
+        """
+        usual = TASKS[self.task].training
+        training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
+        limit, development = self.data.get("validation_limit"), self.data.get("development")
+        vocabulary, pair = self.data.get("vocabulary"), self.data.get("codes") or self.data.get("languages")
+        options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return signature(
+            {
+                "method": self.method + (f"({options})" if options else ""),
+                "keep": f"{kept}/{heads}",
+                "sites": self.sites,
+                "unit": None if self.unit == "group" else self.unit,
+                "task": self.task,
+                "model": "/".join(PurePath(self.model).parts[-2:]),
+                "train": f"{short_source(str(self.data['train']))}:{examples}",
+                "eval": short_source(str(self.data["validation"])) + ("" if limit is None else f":{limit}"),
+                "dev": short_source(development) if isinstance(development, str) else development,
+                "epochs": training.epochs,
+                "steps": training.steps,
+                "lr": training.lr,
+                "batch": self._batch(),
+                "schedule": None if training.schedule == "linear" else training.schedule,
+                "warmup": training.warmup or None,
+                "wd": training.weight_decay or None,
+                "len": self.data.get("max_length"),
+                "smoothing": training.smoothing or None,
+                "average": training.average or None,
+                "best": (training.judge_by or "first") if training.keep_best else None,
+                "beam": self.data.get("beam"),
+                "pair": None if pair is None else "-".join(pair),
+                "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
+                "coverage": self.data.get("coverage"),
+                "words": self.data.get("bleu_tokenize"),
+                "precision": None if training.precision == "float32" else training.precision,
+                **{
+                    name: None if getattr(training, name) == getattr(usual, name) else getattr(training, name)
+                    for name in ("group_by_length", "max_grad_norm", "adam_beta2", "stop_after")
+                },
+                # When looks choose the weights, when they were taken decides too.
+                **{
+                    name: getattr(training, name)
+                    for name in ("looks", "look_every")
+                    if training.average or training.keep_best or training.stop_after
+                },
+                "seed": self.seed,
+            }
+        )
+
+    def _batch(self) -> str:
+        training = self.training
+        times = training.gradient_accumulation * world_size()
+        return (
+            str(training.batch_size * times) if training.batch_tokens is None else f"{training.batch_tokens * times}t"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any], place: Callable[..., str] | None = None) -> "Recipe":
+        """The recipe that plain data states: `to_json`'s, or a TOML file's, where training settings may be missing.
+
+        Args:
+            data: A mapping with the names of this class.
+            place: Where the value at these keys stands, for errors: `recipe.toml, line 7`. None: not known.
+
+        Raises:
+            BadRecipe: A name is unknown, a value has the wrong type or is not allowed; with place and valid choices.
+        """
+        absent: dict[str, Any] = {"keep": None, "data": {}, "options": {}, "training": {}}
+        # mypy takes the instances' __hash__ for the class's.
+        plain = _checked({**absent, **data}, field_types(cls), (), place)  # type: ignore[arg-type]
+        for name in ("model", "method", "data"):
+            if not plain.get(name):
+                raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
+        task = plain.get("task", "classification")
+        if task in TASKS:
+            plain["data"] = _checked(plain["data"], {**field_types(TASKS[task]), "seed": None}, ("data",), place)
+        if plain["method"] != AUTO:
+            try:
+                options = {name.rstrip("_"): kind for name, kind in field_types(method_class(plain["method"])).items()}
+            except BadRecipe as error:
+                raise BadRecipe(f"{_at(place, 'method')}{error}") from error
+            plain["options"] = _checked(
+                plain["options"], options, ("options",), place, f" of method '{plain['method']}'"
+            )
+        training = _checked(plain["training"], field_types(TrainingSettings), ("training",), place)
+        try:
+            return cls(**{**plain, "training": training_for(task, training)})
+        except BadRecipe as error:
+            raise BadRecipe(f"{_at(place)}{error}") from error
+
+
+def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
+    """The task's training settings, with these in place of its own.
+
+    Raises:
+        BadRecipe: There is no such setting, or a value is not allowed.
+    """
+    valid = field_types(TrainingSettings)
+    if unknown := set(changes) - set(valid):
+        raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
+    changes = _checked(changes, valid, ("training",), None)
+    own: TrainingSettings = TASKS[task].training if task in TASKS else TrainingSettings()
+    # Of the pairs that say one thing in two ways, what is given counts.
+    twins = (("batch_size", "batch_tokens"), ("epochs", "steps"), ("steps", "epochs"))
+    left_out: dict[str, Any] = {other: None for given, other in twins if given in changes and other not in changes}
+    return replace(own, **{**left_out, **changes})
+
+
+def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[Any]) -> bool:
+    """Whether a list is the value of that field of a recipe, as two text columns are, and not several values of it."""
+    task = plain.get("task", "classification")
+    kinds = {
+        "data": field_types(TASKS[task]) if isinstance(task, str) and task in TASKS else {},
+        "training": field_types(TrainingSettings),
+    }
+    kind = kinds.get(path[0], {}).get(path[1]) if len(path) == 2 else None
+    return kind is not None and fits(value, kind)
+
+
+def _at(place: Callable[..., str] | None, *keys: str) -> str:
+    return "" if place is None else f"{place(*keys)}: "
+
+
+def _checked(
+    data: Mapping[str, Any],
+    valid: Mapping[str, Any],
+    table: tuple[str, ...],
+    place: Callable[..., str] | None,
+    whose: str = "",
+) -> dict[str, Any]:
+    """The values as their types have them, if names are known; a type of None is not for users to give."""
+    shown = ", ".join(name for name, kind in valid.items() if kind is not None)
+    found = {}
+    for name, value in data.items():
+        at = _at(place, *table, name)
+        if valid.get(name) is None:
+            where = f" in [{'.'.join(table)}]" if table else ""
+            raise BadRecipe(f"{at}unknown key '{name}'{where}{whose}. Valid: {shown or 'none'}.")
+        kind = Mapping[str, Any] if valid[name] is TrainingSettings else valid[name]
+        if not fits(value, kind):
+            raise BadRecipe(f"{at}'{'.'.join((*table, name))}' is {described(kind)}, got {value!r}.")
+        found[name] = fitted(value, kind)
+    return found
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two recipes as plain data, a line each: `training.lr was 1e-05, is 2e-05`."""
+    found, wanted = (json.loads(json.dumps(each)) for each in (found, wanted))  # tuples are lists in files
+    lines = []
+    for name in sorted({*found, *wanted}):
+        a, b = found.get(name), wanted.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            was, now = (repr(each[name]) if name in each else "not given" for each in (found, wanted))
+            lines.append(f"{prefix}{name} was {was}, is {now}")
+    return lines
+
+
+def make_task(name: str, data: Mapping[str, Any]) -> Any:
+    """The task of that name on its data.
+
+    Raises:
+        BadRecipe: There is no such task, it has no such field, one that it needs is not given, or has another type.
+    """
+    if name not in TASKS:
+        raise BadRecipe(f"Unknown task '{name}'. Valid tasks: {', '.join(TASKS)}.")
+    valid = {each.name for each in fields(TASKS[name])}
+    if unknown := set(data) - valid:
+        raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
+    needed = [each.name for each in fields(TASKS[name]) if each.default is MISSING]
+    if missing := [each for each in needed if not data.get(each)]:
+        raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
+    kinds = {**field_types(TASKS[name]), "seed": int}
+    if wrong := [each for each, value in data.items() if not fits(value, kinds[each])]:
+        raise BadRecipe(f"'data.{wrong[0]}' is {described(kinds[wrong[0]])}, got {data[wrong[0]]!r}.")
+    return TASKS[name](**{each: fitted(value, kinds[each]) for each, value in data.items()})

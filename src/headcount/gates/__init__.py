@@ -1,0 +1,1 @@
+"""Gates on a model: hooks that multiply, gates that learn, relaxations."""

@@ -1,0 +1,1 @@
+"""Where and how fast models run: runtimes, exports, measurements."""

@@ -1,0 +1,1 @@
+"""Settings and records: plain values and files."""

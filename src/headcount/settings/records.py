@@ -1,0 +1,277 @@
+"""A record: what came out of a run, with the recipe that made it; and the signature that every number carries."""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, get_type_hints
+
+from headcount.errors import CorruptRecord
+from headcount.settings.schema import fits
+from headcount.settings.writing import write_atomically
+
+FORMAT_VERSION = 2
+"""Version 1 had no name, sites, flops, speed, machine and error."""
+
+RECORD_NAME = "headcount.json"
+"""The record's file name in a pruned model's directory."""
+_PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/'\",:;()]+){2,}")
+"""An absolute path in a sentence; the end of a URL is none."""
+
+
+def signature(parts: Mapping[str, Any]) -> str:
+    """One line that says how a number was made, as sacreBLEU does it: `method:michel|keep:12/72|…|v:0.1.0`.
+
+    A part whose value is None is left out; headcount's own version is always the last part.
+    """
+    shown = [f"{name}:{value}" for name, value in parts.items() if value is not None]
+    return "|".join([*shown, f"v:{version('headcount')}"])
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came out of a run.
+
+    Attributes:
+        signature: How the numbers were made, in one line.
+        recipe: Everything that defined the run, as plain data.
+        subset: The heads kept per site, in the original numbering.
+        heads: The same as the papers print it: the number kept per layer.
+        metrics: The task's figures of the pruned model, in [0, 1] where they are shares.
+        size: Parameters and bytes, before and after.
+        costs: Optimiser steps, seconds and peak memory in bytes, of `training` and of what served `selection` alone.
+        dynamics: What was seen during training, one entry a look.
+        notes: What the method has to tell of this run.
+        versions: The versions of the libraries that have a say in the numbers.
+        name: Of the run, within its sweep.
+        sites: The head map of the model as it was built: see `HeadMap.to_json`.
+        flops: Floating-point operations of a forward pass, before and after; see `measure.forward_flops`.
+        speed: Where it was measured: the pruned model's `Timing` beside the unpruned one's, and the conditions.
+        machine: What it ran on.
+        error: Of a run that failed: what went wrong. Its metrics are empty.
+    """
+
+    signature: str
+    recipe: dict[str, Any]
+    subset: dict[str, list[int]]
+    heads: str
+    metrics: dict[str, float]
+    size: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, dict[str, float | int]] = field(default_factory=dict)
+    dynamics: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    sites: list[dict[str, Any]] = field(default_factory=list)
+    flops: dict[str, int] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def kept(self) -> int:
+        """How many heads stayed."""
+        return sum(len(heads) for heads in self.subset.values())
+
+    @property
+    def total(self) -> int | None:
+        """How many heads there were; None in a record of version 1."""
+        return sum(site["heads"] for site in self.sites) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+    def portable(self) -> "Record":
+        """The record for others to read: of every path, also in its error, the last two parts, which name things."""
+
+        def short(value: str) -> str:
+            return ",".join("/".join(PurePath(part).parts[-2:]) for part in value.split(","))
+
+        data = {
+            name: short(value) if isinstance(value, str) and not value.startswith(("hub:", "sacrebleu:")) else value
+            for name, value in self.recipe.get("data", {}).items()
+        }
+        model = str(self.recipe.get("model", ""))
+        recipe = {**self.recipe, "data": data, "model": model if model.startswith("new:") else short(model)}
+        error = None if self.error is None else _PATH.sub(lambda found: short(found[0]), self.error)
+        return replace(self, recipe=recipe, error=error)
+
+    def write(self, path: Path) -> None:
+        """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
+        write_atomically(path, json.dumps(self.to_json()) + "\n")
+
+    def row(self) -> dict[str, Any]:
+        """The record as one row of a table: every field a column, those of the recipe and the figures spread out."""
+        recipe = self.recipe
+        spread = {
+            **{f"option.{name}": value for name, value in recipe.get("options", {}).items()},
+            **{f"training.{name}": value for name, value in recipe.get("training", {}).items()},
+            **{f"data.{name}": value for name, value in recipe.get("data", {}).items()},
+            **{f"metric.{name}": value for name, value in self.metrics.items()},
+            **{f"size.{when}.{name}": value for when, size in self.size.items() for name, value in size.items()},
+            **{f"cost.{what}.{name}": value for what, cost in self.costs.items() for name, value in cost.items()},
+            **{f"flops.{when}": value for when, value in self.flops.items()},
+            **{f"speed.{name}": value for name, value in self.speed.items() if not isinstance(value, dict | list)},
+            **{f"version.{name}": value for name, value in self.versions.items()},
+            **{f"machine.{name}": value for name, value in self.machine.items()},
+        }
+        return {
+            "name": self.name,
+            **{name: recipe.get(name) for name in ("task", "model", "method", "keep", "sites", "unit", "seed")},
+            "kept": None if self.error is not None else self.kept,
+            "total": self.total,
+            "heads": self.heads,
+            **spread,
+            "error": self.error,
+            "signature": self.signature,
+        }
+
+
+def read_record(path: Path) -> Record:
+    """The record that `Record.write` wrote.
+
+    Raises:
+        CorruptRecord: It is damaged, or of a newer format.
+    """
+    return _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
+    """All records at these places, and what could not be read, a line each.
+
+    Args:
+        sources: Files of records, one JSON line each; or directories, searched for them to the bottom: a run's
+            directory, a sweep's, a folder of `.json` and `.jsonl` files.
+
+    Raises:
+        CorruptRecord: There is nothing at one of these places, or a file that was named holds no record.
+    """
+    records: dict[tuple[str, str], Record] = {}
+    problems = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise CorruptRecord(
+                f"There is nothing at '{source}'. Name a run's directory, a sweep's, or a records file."
+            )
+        for file in [source] if source.is_file() else sorted(_files(source)):
+            text, found = file.read_text(encoding="utf-8", errors="replace"), 0
+            if file != source and file.suffix == ".jsonl" and '"signature"' not in text:
+                continue  # data, say, that lie beside records
+            for number, line in enumerate(text.splitlines(), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    record = _parse(line, f"{file}, line {number}")
+                except CorruptRecord as problem:
+                    problems.append(str(problem))
+                else:
+                    name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
+                    # The same record may lie in a run's directory and in a list of a sweep's, without its paths.
+                    records.setdefault((name, _identity(record)), replace(record, name=name))
+                    found += 1
+            if file == source and not found:
+                lines = sum(bool(line.strip()) for line in text.splitlines())
+                one = problems[-1].partition(": ")[2] if lines else "it is empty"
+                why = one if lines < 2 else f"{lines} lines are none"
+                raise CorruptRecord(f"'{source}' holds no record of headcount: {why}")
+    return list(records.values()), problems
+
+
+def _files(directory: Path) -> Iterable[Path]:
+    """Files of records: those of runs, lists of them, and single ones that stand among others of their kind."""
+    for folder, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".checkpoints")]
+        if RECORD_NAME in names:
+            yield Path(folder, RECORD_NAME)
+            folders.clear()  # a model's directory: its other files are not ours to read
+        else:
+            yield from (Path(folder, name) for name in names if name.endswith(".jsonl") or _is_record(folder, name))
+
+
+def _is_record(folder: str, name: str) -> bool:
+    if not name.endswith(".json"):
+        return False
+    with open(Path(folder, name), encoding="utf-8", errors="replace") as file:
+        return file.read(14).startswith('{"signature":')
+
+
+def _identity(record: Record) -> str:
+    """What makes a record another one than that of the same name: its speed may have been measured since."""
+    to_others = record.portable()
+    return json.dumps([record.signature, to_others.error, to_others.recipe, record.subset, record.metrics])
+
+
+def _parse(line: str, place: str) -> Record:
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CorruptRecord(
+            f"{place}: not whole JSON ({error.msg}, character {min(error.pos + 1, len(line))} of {len(line)}); the "
+            "record was cut off or changed. Remove it, and run its recipe again."
+        ) from error
+    if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
+        raise CorruptRecord(f"{place}: not a record of headcount.")
+    if (found := data["format_version"]) > FORMAT_VERSION:
+        raise CorruptRecord(
+            f"{place}: record of format version {found}; this headcount reads up to {FORMAT_VERSION}. Update headcount."
+        )
+    required = ("signature", "recipe", "subset", "heads", "metrics")
+    if lacking := [name for name in required if name not in data]:
+        raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Remove it, and run its recipe again.")
+    kinds = get_type_hints(Record)
+    wrong = [each.name for each in fields(Record) if each.name in data and not fits(data[each.name], kinds[each.name])]
+    if not wrong:
+        tables = [data["recipe"].get(name, {}) for name in ("data", "options", "training")]
+        wrong = ["recipe"] if not all(isinstance(table, dict) for table in tables) else []
+        sites = [[site.get(name) for name in ("name", "kind", "layer", "heads")] for site in data.get("sites", [])]
+        wrong += [] if fits(sites, list[tuple[str, str, int, int]]) else ["sites"]
+        wrong += [] if fits(data.get("size", {}), dict[str, dict[str, Any]]) else ["size"]
+    if wrong:
+        raise CorruptRecord(
+            f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
+        )
+    return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
+
+
+def short_source(source: str) -> str:
+    """What data are called: the last folder and the bare name of a file, `nli/train`; of two files, the first's.
+
+    A Hub name stays as it is.
+    """
+    source = source.split(",")[0]
+    if source.startswith("hub:"):
+        return source.removeprefix("hub:").replace(":", "/")
+    path = PurePosixPath(source.replace("\\", "/"))
+    return "/".join([*path.parts[-2:-1], path.name.split(".")[0]])
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that have a say in the numbers."""
+    return {name: version(name) for name in ("headcount", "torch", "transformers", "tokenizers", "numpy", "datasets")}
+
+
+def machine(accelerator: str | None = None) -> dict[str, Any]:
+    """What this process runs on: the processor's name and cores, the system, the accelerator if there is one."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "accelerator": accelerator,
+    }
+
+
+def _processor() -> str:
+    """The processor's name. Where the system has it: `platform` gives only its instruction set on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

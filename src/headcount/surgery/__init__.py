@@ -1,0 +1,1 @@
+"""Removing units for good, and the check that it was exact."""

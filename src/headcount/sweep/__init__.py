@@ -1,9 +1,0 @@
-"""A grid of recipes, carried out on one machine or many, whatever kills it; one record a run."""
-
-from headcount.sweep.cluster import Cluster, require_answer
-from headcount.sweep.loop import Pool, Progress, run_sweep
-from headcount.sweep.speed import measure_speed
-from headcount.sweep.work import Place, Work
-from headcount.sweep.workers import Workers
-
-__all__ = ["Cluster", "Place", "Pool", "Progress", "Work", "Workers", "measure_speed", "require_answer", "run_sweep"]

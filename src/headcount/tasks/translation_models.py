@@ -1,0 +1,157 @@
+"""Translation models: made by the name of a shape, or loaded, with the tokenizer that belongs to them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from headcount.directory.model_files import load
+from headcount.errors import BadRecipe, UnsupportedModel
+from headcount.nmt import PRESETS, Translator, TranslatorConfig
+
+NEW = "new:"
+"""A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
+OF_THE_VOCABULARY = (
+    "vocab_size", "is_encoder_decoder", "tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id",
+    "decoder_start_token_id",
+)  # fmt: skip
+"""Fields of a configuration that are not a shape's to change."""
+
+
+def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
+    """A model with random weights, of a shape by name with changes; see `new_config`."""
+    config = new_config(source, len(tokenizer))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Translator(config)
+
+
+def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
+    """The configuration of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
+
+    Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
+
+    Raises:
+        BadRecipe: There is no such shape or field, or a value does not fit.
+    """
+    name, *changes = source.removeprefix(NEW).split(",")
+    if name not in PRESETS:
+        raise BadRecipe(
+            f"Unknown shape '{name}'. Valid: {', '.join(PRESETS)}; with changes: {NEW}tiny-student,d_model=128. A "
+            "model to go on with is named by its directory."
+        )
+    fields: dict[str, Any] = dict(PRESETS[name])
+    valid = [each for each in TranslatorConfig.__annotations__ if each not in OF_THE_VOCABULARY]
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise BadRecipe(f"Cannot read '{change}' in '{source}'. Write FIELD=VALUE; fields: {', '.join(valid)}.")
+        if key not in valid:
+            raise BadRecipe(f"Unknown field '{key}' in '{source}'. Fields: {', '.join(valid)}.")
+        fields[key] = _value(value)
+    changed = {change.partition("=")[0] for change in changes}
+    if "decoder_heads" in changed and fields.get("decoder_type") == "ssru":
+        raise BadRecipe(
+            f"Got decoder_heads in '{source}', whose decoder looks back with an SSRU, which has no heads. Leave it "
+            "out, or give decoder_type=attention."
+        )
+    if "d_model" in changed and "head_size" not in changed:
+        fields.pop("head_size", None)  # as wide as the heads fill the model
+    return TranslatorConfig(**fields, vocab_size=vocabulary)
+
+
+def _value(text: str) -> Any:
+    if " " in text.strip():
+        text = f"[{', '.join(text.split())}]"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        BadRecipe: There is none at that place.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, RuntimeError, ValueError) as error:  # SentencePiece's are RuntimeErrors
+        where = "" if Path(source).exists() else "there is nothing of that name here, and the Hub gives none: "
+        raise BadRecipe(f"Cannot load a tokenizer from '{source}': {where}{str(error).splitlines()[0]}") from error
+
+
+def speaking(tokenizer: Any, codes: tuple[str, str] | None, source: str) -> Any:
+    """The tokenizer, told which two of its languages are translated, if it has several.
+
+    Raises:
+        BadRecipe: Nobody said which; or it does not know one of them.
+    """
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return tokenizer
+    name = type(tokenizer).__name__
+    if codes is None:
+        raise BadRecipe(
+            f"'{source}' has a {name}, which translates between many languages. Name source and target as it does: "
+            "--languages deu_Latn,eng_Latn, or, where the data name them otherwise, --data codes=[...]."
+        )
+    try:
+        tokenizer.src_lang, tokenizer.tgt_lang = codes
+        known = [_language(tokenizer, code) not in (None, tokenizer.unk_token_id) for code in codes]
+    except (KeyError, ValueError):
+        known = [False, False]
+    if not all(known):
+        raise BadRecipe(
+            f"The {name} of '{source}' does not know the languages {codes[0]} and {codes[1]}. Name them as it does "
+            "(deu_Latn for NLLB, de_DE for mBART, de for M2M100): --languages, or --data codes=[...]."
+        )
+    return tokenizer
+
+
+def start_of(tokenizer: Any) -> dict[str, int]:
+    """What `generate` has to be told so that a model of many languages writes the right one."""
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return {}
+    language = _language(tokenizer, tokenizer.tgt_lang)
+    first = tokenizer(text_target="a")["input_ids"][0]
+    # NLLB, M2M100 and mBART-50 write the language first; mBART's labels end in it, and its decoder starts from there.
+    return {"forced_bos_token_id" if first == language else "decoder_start_token_id": language}
+
+
+def _language(tokenizer: Any, code: str) -> Any:
+    """The id of a language's own piece."""
+    return tokenizer.get_lang_id(code) if hasattr(tokenizer, "get_lang_id") else tokenizer.convert_tokens_to_ids(code)
+
+
+def load_translator(source: str) -> tuple[Translator, Any]:
+    """A translation model of our own, pruned or not, and its tokenizer.
+
+    Raises:
+        UnsupportedModel: It is another library's.
+        BadRecipe: There is no such model.
+    """
+    model = load(source)
+    if not isinstance(model, Translator):
+        raise UnsupportedModel(
+            f"'{source}' holds a {type(model).__name__}, not a translation model of headcount's (headcount train-nmt "
+            "makes those). transformers' own models translate by their `generate`."
+        )
+    return model, load_tokenizer(source)
+
+
+def load_any(source: str) -> Any:
+    """A model that translates: of our own, or an encoder-decoder of transformers that generates.
+
+    Raises:
+        UnsupportedModel: It does not translate.
+        BadRecipe: There is no such model; or it is a shape, of which one is to be made.
+    """
+    if source.partition(",")[0] in PRESETS and not Path(source).is_dir():
+        raise BadRecipe(f"'{source}' is a shape, and no model that is there. A new model of it is {NEW}{source}.")
+    model = load(source)
+    if not isinstance(model, Translator) and not (model.config.is_encoder_decoder and model.can_generate()):
+        raise UnsupportedModel(f"{type(model).__name__} does not translate. Give an encoder-decoder that generates.")
+    return model

@@ -1,0 +1,158 @@
+"""Which weights a training ends with: the last, the best, a mean of several, an exponential average; and when it ends.
+
+A callback of the Trainer. What it keeps is written into the Trainer's checkpoints, so that a killed training goes on
+with it.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from headcount.errors import BadRecipe
+from headcount.settings.training import TrainingSettings
+
+WEIGHTS, STATE = "kept.safetensors", "kept.json"
+"""The files in a checkpoint."""
+Weights = dict[str, Tensor]
+
+
+class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Keeps weights during a training, and stops it when it brings nothing more.
+
+    Args:
+        settings: `smoothing`, `average`, `keep_best`, `stop_after`, `judge_by`.
+        measure: Figures of the model on development data. None: there are none.
+        judges: Whether looks are judged. Where gates learn they are not: early ones belong to other heads.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, measure: Callable[[Any], Mapping[str, float]] | None, judges: bool = True
+    ) -> None:
+        self.settings, self._measure = settings, measure
+        self.judges = judges and (settings.keep_best or settings.stop_after is not None)
+        self.smooth: Weights = {}
+        self.best: Weights = {}
+        self.last: list[Weights] = []
+        self.figure: float | None = None
+        self.stalls, self.stopped = 0, False
+        if self.judges and measure is None:
+            raise BadRecipe(
+                "To keep the best weights, or to stop early, a training needs development data: hold out more examples."
+            )
+
+    def measure(self, model: Any) -> Mapping[str, float]:
+        """The figures of the weights as they would be kept now, which are judged by them."""
+        assert self._measure is not None
+        with self._smoothed(model):
+            return self._measure(model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the average follow the weights; the first steps count for more, as in Marian."""
+        if not self.settings.smoothing:
+            return
+        share = max(self.settings.smoothing, 1 - (state.global_step + 1) / (state.global_step + 10))
+        weights = _weights(kwargs["model"])
+        if not self.smooth:
+            self.smooth = {name: _whole(weight).clone() for name, weight in weights.items()}
+        for name, weight in weights.items():
+            self.smooth[name].lerp_(_whole(weight), share)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Take the weights of this look, and judge them."""
+        if "loss" not in (logs or {}):
+            return
+        now = self.smooth or _weights(kwargs["model"])
+        if self.settings.average:
+            self.last = [*self.last, _copy(now)][-self.settings.average :]
+        if not self.judges:
+            return
+        value = self._worth(state.log_history[-1]["development"])
+        if self.figure is None or value > self.figure:
+            self.figure, self.stalls = value, 0
+            self.best = _copy(now) if self.settings.keep_best else {}
+        else:
+            self.stalls += 1
+        if self.settings.stop_after is not None and self.stalls >= self.settings.stop_after:
+            self.stopped = control.should_training_stop = True
+            control.should_save = args.save_strategy == "steps"
+
+    def save(self, checkpoint: str | Path) -> None:
+        """Write what is kept into a checkpoint."""
+        directory = Path(checkpoint)
+        groups = {"smooth": self.smooth, "best": self.best, **{f"last{i}": w for i, w in enumerate(self.last)}}
+        flat = {f"{group}|{name}": weight for group, of in groups.items() for name, weight in of.items()}
+        save_file({name: weight.contiguous() for name, weight in flat.items()}, directory / WEIGHTS)
+        found = {"figure": self.figure, "stalls": self.stalls, "stopped": self.stopped}
+        (directory / STATE).write_text(json.dumps(found))
+
+    def load(self, checkpoint: str | Path, device: torch.device) -> None:
+        """Take up what a checkpoint keeps, on the model's device."""
+        directory = Path(checkpoint)
+        if not (directory / STATE).is_file():
+            return
+        found = json.loads((directory / STATE).read_text())
+        self.figure, self.stalls, self.stopped = found["figure"], found["stalls"], found["stopped"]
+        groups: dict[str, Weights] = {}
+        for name, weight in load_file(directory / WEIGHTS, device=str(device)).items():
+            group, _, parameter = name.partition("|")
+            groups.setdefault(group, {})[parameter] = weight
+        self.smooth, self.best = groups.pop("smooth", {}), groups.pop("best", {})
+        self.last = [groups[group] for group in sorted(groups, key=lambda group: int(group.removeprefix("last")))]
+
+    def finish(self, model: nn.Module) -> None:
+        """Give the model the weights that the training ends with."""
+        chosen = self.smooth
+        if self.last:
+            chosen = {name: torch.stack([each[name] for each in self.last]).mean(0) for name in self.last[0]}
+        elif self.best:
+            chosen = self.best
+        _put(model, chosen)
+
+    def _worth(self, figures: Mapping[str, float]) -> float:
+        """How good it is: a higher figure is better, but for the loss; one that is no number is worse than any."""
+        name = self.settings.judge_by or next(iter(figures))
+        if name not in figures:
+            raise BadRecipe(f"Cannot judge by '{name}'. On development data there are: {', '.join(figures)}.")
+        worth = -figures[name] if name == "loss" else figures[name]
+        return -math.inf if math.isnan(worth) else worth
+
+    @contextmanager
+    def _smoothed(self, model: nn.Module) -> Iterator[None]:
+        if not self.smooth:
+            yield
+            return
+        raw = _copy(_weights(model))
+        _put(model, self.smooth)
+        try:
+            yield
+        finally:
+            _put(model, raw)
+
+
+def _weights(model: nn.Module) -> Weights:
+    """The weights that are trained, by name; gates are no weights."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """In float32 at least: in half precision a small share of it would round to nothing."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def _copy(weights: Mapping[str, Tensor]) -> Weights:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+@torch.no_grad()
+def _put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)

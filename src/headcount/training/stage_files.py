@@ -1,0 +1,111 @@
+"""What a stage of training leaves on disk: a killed run takes it up again, and several runs may share it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from headcount.running.measure import peak_so_far
+from headcount.settings.training import world_size
+from headcount.settings.writing import write_atomically
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """The checkpoints of a stage, and what stands beside them.
+
+    Attributes:
+        directory: Where they are. None: nothing is written.
+        shared: Other runs may want to train the stage too.
+    """
+
+    directory: Path | None
+    shared: bool = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Of several processes that want a shared stage one trains it; the others wait, and find it done."""
+        if self.directory is None or not self.shared or world_size() > 1:
+            yield
+            return
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.directory}.lock"):  # the system lifts it when a process dies
+            yield
+
+    def last_checkpoint(self) -> tuple[str | None, int]:
+        """The newest checkpoint that was written to its end, and its step."""
+        if self.directory is None or not self.directory.is_dir():
+            return None, 0
+        steps = {
+            int(path.name.rpartition("-")[2]): path
+            for path in self.directory.glob("checkpoint-*")
+            if _is_whole(path / "trainer_state.json")
+        }
+        return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
+
+    def clock(self) -> "Clock":
+        """Of what the stage costs, with what it cost before a kill."""
+        return Clock(None if self.directory is None else self.directory / "costs.json")
+
+    def has_moments(self) -> bool:
+        """Whether what Adam knew at the stage's end is there."""
+        return self._moments is not None and self._moments.is_file()
+
+    def read_moments(self) -> dict[str, dict[str, Tensor]]:
+        """What Adam knew of each parameter at the stage's end."""
+        assert self._moments is not None
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in load_file(self._moments).items():
+            parameter, _, key = name.rpartition("|")
+            found.setdefault(parameter, {})[key] = tensor
+        return found
+
+    def write_moments(self, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write that, if anything is written."""
+        if self._moments is not None:
+            flat = {f"{name}|{key}": value for name, state in moments.items() for key, value in state.items()}
+            aside = self._moments.with_suffix(".tmp")
+            save_file({name: value.contiguous() for name, value in flat.items()}, aside)
+            aside.replace(self._moments)
+
+    @property
+    def _moments(self) -> Path | None:
+        return None if self.directory is None else self.directory / "moments.safetensors"
+
+
+class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Writes beside each checkpoint what led to it, in seconds and bytes, so that a resumed run knows what it cost.
+
+    Attributes:
+        before: The `seconds` and `peak_memory` that led to the checkpoint from which this process goes on.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.file, self.start = file, time.perf_counter()
+        self.before: dict[str, float] = {"seconds": 0.0, "peak_memory": 0}
+        if file is not None and file.is_file():
+            self.before = json.loads(file.read_text())
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the costs so far."""
+        if self.file is not None and state.is_world_process_zero:
+            seconds = self.before["seconds"] + time.perf_counter() - self.start
+            memory = max(self.before["peak_memory"], peak_so_far())
+            write_atomically(self.file, json.dumps({"seconds": seconds, "peak_memory": memory}))
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether a checkpoint's state file is. The Trainer writes it last, but in place: a kill may leave half of it."""
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

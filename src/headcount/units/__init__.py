@@ -1,0 +1,1 @@
+"""Plain values: sites, the map, subsets, budgets."""

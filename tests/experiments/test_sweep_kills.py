@@ -1,0 +1,154 @@
+"""Whatever stops a sweep, a dead process, a kill, a lost node, Ctrl-C, it ends with the records of one left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headcount.experiments.sweep import Progress, Workers, run_sweep
+from processes import headcount
+from recipes import slow
+from sweeps import records_of, runs_of
+
+
+@slow
+def test_a_process_that_dies_fails_its_run_alone(
+    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = runs_of(grid_file(["magnitude"], [2, 3], [0]))[:2]
+
+    def kill_the_first(progress: Progress) -> None:
+        log = tmp_path / "out" / "logs" / f"{runs[0].name}.log"
+        if runs[0].name in progress.running and log.is_file() and (found := log.read_text().rpartition("process ")[2]):
+            os.kill(int(found.split()[0]), signal.SIGKILL)
+
+    progress = run_sweep(runs, tmp_path / "out", lambda: Workers(2), keep_models=False, watch=kill_the_first)
+    assert progress.done == [runs[1].name]
+    assert progress.failed == {runs[0].name: "The process was killed by SIGKILL; perhaps it ran out of memory."}
+    again = run_sweep(runs, tmp_path / "out", lambda: Workers(2), keep_models=False, retry=True)
+    assert len(again.done) == 2 and again.failed == {}
+
+
+KILLS, RUNS = 10, 30
+WORDS = ("--workers", "2", "--threads", "1", "--no-models")
+
+
+@pytest.fixture(scope="module")
+def thirty(grid_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A grid of thirty runs, and their records from a sweep that was left alone."""
+    file, output = grid_file(["magnitude", "random", "ste", "gradual"], [2, 4, 6], [0, 1]), tmp_path_factory.mktemp("a")
+    alone = headcount("sweep", file, "-o", output, *WORDS)
+    assert alone.returncode == 0, alone.stderr
+    records = records_of(output)
+    assert len(records) == RUNS
+    return file, records
+
+
+@slow
+def test_a_sweep_killed_ten_times_ends_as_one_left_alone(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    file, records = thirty
+    chance, kills, out = random.Random(0), 0, tmp_path / "out"
+    command = [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), *WORDS]
+    while kills < KILLS:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(partial(at_work, tmp_path / "out", process))
+        # At a random moment, but before so many runs are done that too few are left for ten kills.
+        until, done = time.monotonic() + chance.uniform(0, 4), len(records_of(out))
+        while time.monotonic() < until and len(records_of(out)) < done + 2:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.kill()
+        kills += 1
+        process.wait()
+    assert len(records_of(out)) < RUNS  # there was something left to kill to the last
+    time.sleep(1)  # its processes die with it
+    again = headcount("sweep", file, "-o", tmp_path / "out", *WORDS)
+    assert again.returncode == 0, again.stderr
+    assert records_of(tmp_path / "out") == records
+    assert not list((tmp_path / "out").glob("runs/*.checkpoints"))
+
+
+def at_work(output: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Whether runs are begun that have no record yet, or the process has ended."""
+    begun, done = (len(list(output.glob(pattern))) for pattern in ("logs/*", "runs/*/headcount.json"))
+    return begun > done or process.poll() is not None
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+RAY = """\
+import json, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster as Nodes
+from headcount.experiments.grid import Grid
+from headcount.experiments.sweep import Cluster, run_sweep
+from headcount.settings.toml import Document
+
+file, output = map(Path, sys.argv[1:])
+nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
+second = nodes.add_node(num_cpus=1)
+killed, said = [], []
+Cluster(nodes.address, cpus=2, say=said.append).close()
+
+def watch(progress):
+    if len(progress.done) >= 6 and not killed and len(progress.running) == 2:
+        killed.append(list(progress.running))
+        nodes.remove_node(second, allow_graceful=False)
+        nodes.add_node(num_cpus=1)
+
+done = run_sweep(Grid(Document.read(file), {}).runs(), output, lambda: Cluster(nodes.address), keep_models=False,
+                 threads=1, watch=watch)
+print(json.dumps({"done": len(done.done), "failed": done.failed, "killed": killed, "said": said}))
+nodes.shutdown()
+"""
+
+
+@slow
+def test_the_same_sweep_on_a_cluster_that_loses_a_node(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    file, records = thirty
+    (tmp_path / "on_ray.py").write_text(RAY)
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "on_ray.py", file, tmp_path / "out"], capture_output=True, text=True, timeout=900
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert told["done"] == RUNS and told["failed"] == {} and told["killed"]
+    [said] = told["said"]
+    assert said.startswith(
+        "No node of the Ray cluster has 2 cores and 0 GPUs, which a run wants (they have 1 and 0; 1 and"
+    )
+    assert records_of(tmp_path / "out") == records
+
+
+@slow
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    file = grid_file(["ste"], [2, 3, 4, 5, 6], [0, 1, 2, 3])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), "--workers", "2"],
+        stderr=subprocess.PIPE, text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    timer = threading.Timer(300, process.kill)
+    timer.start()
+    wait_for(lambda: bool(list((tmp_path / "out").glob("logs/*"))))
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    timer.cancel()
+    assert process.returncode == 1 and "Stopped. What is done is in" in error and "Traceback" not in error
