@@ -93,7 +93,7 @@ class FamiliesPage:
 
 def refused_families() -> str:
     """The families that the tests show to be refused, with the reason."""
-    from test_refusals import REFUSED
+    from refusals import REFUSED
 
     lines = [f"- {family} (`{named}`): {why}." for family, (_, _, _, named, why) in REFUSED.items()]
     return (

@@ -16,27 +16,8 @@ from headcount.experiments.run import run_recipe
 from headcount.methods import METHODS
 from headcount.settings.training import Stage, TrainingSettings
 from headcount.training.stage_files import StageFiles
-from headcount.training.trainer import GatesCallback
+from kills import Killed, kill_after
 from recipes import OPTIONS, recipe, slow, some
-
-
-class Killed(Exception):
-    """What a kill looks like from inside."""
-
-
-def kill_after(steps: int, patch: pytest.MonkeyPatch) -> None:
-    """Raise before the optimiser step of that number, counted over all stages of a run."""
-    step, taken = GatesCallback.on_optimizer_step, 0
-
-    def on_optimizer_step(*args: Any, **kwargs: Any) -> None:
-        nonlocal taken
-        if taken == steps:
-            raise Killed
-        taken += 1
-        step(*args, **kwargs)
-
-    patch.setattr(GatesCallback, "on_optimizer_step", on_optimizer_step)
-
 
 SOON, LATER = 5, 9
 """Steps after which runs are killed. The pipelined have 6 steps of their own: then comes the second stage, if there is

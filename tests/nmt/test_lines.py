@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headcount.errors import BadRecipe
 from headcount.nmt import Hypothesis, LineTranslator, Search, Translator, TranslatorTokenizer, learn_vocabulary
-from headcount.nmt import translate as room
+from headcount.nmt import lines as room
 from headcount.nmt.search import search
 from headcount.nmt.shortlist import Shortlist
 from translators import END, TEXT, translator

@@ -5,11 +5,11 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_budget import GROUPED, MAP, MIXED
 
 from headcount.methods.removal import remove_lowest
 from headcount.units.budget import reachable, units_of
 from headcount.units.map import HeadMap, Site, Subset
+from maps import GROUPED, MAP, MIXED
 
 moderate = settings(max_examples=50, deadline=None, derandomize=True)
 ONE_SIZE = [(MAP, "group"), (GROUPED, "group"), (GROUPED, "query")]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_resuming import Killed, kill_after
 from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
 
 from headcount import Recipe, TrainingSettings, present, run_recipe
@@ -23,6 +22,7 @@ from headcount.tasks import Translation
 from headcount.tasks.translation import TranslationCollator, _loss
 from headcount.tasks.translation_models import load_translator, new_model
 from headcount.units.map import Subset
+from kills import Killed, kill_after
 from recipes import OPTIONS, PRUNING, require_dynamics, slow, some
 
 SHAPE = (

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_resuming import Killed, kill_after
 from torch import nn
 
 from benches import alike, bench, recorded
@@ -19,6 +18,7 @@ from headcount.settings.training import TrainingSettings
 from headcount.training import final_weights as keeping
 from headcount.training.final_weights import Keeper
 from headcount.training.workbench import Workbench
+from kills import Killed, kill_after
 from recipes import recipe
 from scripted import Script, far, trained
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_resuming import Killed, kill_after
 
 from benches import ROWS, alike, bench, collate, recorded, rows_of, weights
 from families import tiny
@@ -21,6 +20,7 @@ from headcount.settings.training import Stage, TrainingSettings
 from headcount.training.trainer import GatedTrainer, GatesCallback
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
+from kills import Killed, kill_after
 
 TOKENS = 60
 Batch = list[Mapping[str, Any]]

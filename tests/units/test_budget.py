@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 
 from headcount.errors import BadRecipe
 from headcount.units.budget import Budget, reachable, spread, top, units_of
-from headcount.units.map import HeadMap, Site, Subset
+from headcount.units.map import HeadMap, Subset
+from maps import GROUPED, MAP, MIXED
 
-MAP = HeadMap(
-    (
-        Site("enc.0", "encoder", 0, 4, 4, 8),
-        Site("enc.1", "encoder", 1, 2, 2, 16),
-        Site("dec.0", "decoder", 0, 3, 3, 8),
-        Site("cross.0", "cross", 0, 3, 3, 8),
-    )
-)
-GROUPED = HeadMap((Site("a", "decoder", 0, 6, 2, 8), Site("b", "decoder", 1, 6, 2, 8)))
-MIXED = HeadMap((Site("a", "encoder", 0, 3, 3, 8), Site("b", "decoder", 0, 8, 2, 8)))
 some_heads = st.sets(st.integers(0, 11))
 
 
