@@ -16,7 +16,7 @@ from headcount.anatomy import ANATOMY, head_map, present, survey
 from headcount.anatomy.example import random_inputs
 from headcount.surgery.cut import remove_heads
 from headcount.surgery.selfcheck import outputs
-from headcount.units.budget import units_of
+from headcount.units.choice import units_of
 from headcount.units.map import Subset
 
 # The fast suite takes families of each row, as users get them; the others, and other implementations, are marked slow.

@@ -21,7 +21,8 @@ from headcount.errors import BadRecipe, CorruptCheckpoint, ExportFailed, Unsuppo
 from headcount.experiments.demo.demonstration import encoder_directory
 from headcount.running.export import EXPORTERS, Exported, export_model
 from headcount.running.export.graph import example, share
-from headcount.running.runtimes import OnnxRuntime, library, open_model
+from headcount.running.libraries import library
+from headcount.running.runtimes import OnnxRuntime, open_model
 from headcount.surgery.cut import remove_heads
 from processes import headcount
 from translators import DECODERS, translator

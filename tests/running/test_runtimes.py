@@ -15,9 +15,10 @@ from exporting import saved, saved_translator
 from headcount.anatomy import present
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.running.export import export_model
+from headcount.running.libraries import library, torch_threads
 from headcount.running.measure import Size, compare, forward_flops
 from headcount.running.measure.latency import distinct
-from headcount.running.runtimes import RUNTIMES, PyTorch, Runner, library, open_model, torch_threads
+from headcount.running.runtimes import RUNTIMES, PyTorch, Runner, open_model
 
 openvino = library("openvino", "openvino")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headcount.methods.removal import remove_lowest
-from headcount.units.budget import reachable, units_of
+from headcount.units.choice import reachable, units_of
 from headcount.units.map import HeadMap, Site, Subset
 from maps import GROUPED, MAP, MIXED
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headcount.errors import BadRecipe
-from headcount.units.budget import Budget, reachable, spread, top, units_of
+from headcount.units.budget import Budget
+from headcount.units.choice import reachable, spread, top, units_of
 from headcount.units.map import HeadMap, Subset
 from maps import GROUPED, MAP, MIXED
 

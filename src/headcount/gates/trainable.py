@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from headcount.anatomy import LiveSite, present, survey, whole_model
 from headcount.errors import BadRecipe
 from headcount.gates.hooks import hook
-from headcount.units.budget import Budget, top, units_of
+from headcount.units.budget import Budget
+from headcount.units.choice import top, units_of
 from headcount.units.map import Head, Subset
 
 GATES_NAME = "headcount_gates"

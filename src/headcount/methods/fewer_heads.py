@@ -6,7 +6,8 @@ from typing import ClassVar
 from headcount.anatomy import present
 from headcount.surgery.cut import remove_heads
 from headcount.training.workbench import Workbench
-from headcount.units.budget import Budget, spread
+from headcount.units.budget import Budget
+from headcount.units.choice import spread
 from headcount.units.map import Subset
 
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 from headcount.anatomy import present
 from headcount.importance import importance
 from headcount.training.workbench import Workbench
-from headcount.units.budget import Budget, top
+from headcount.units.budget import Budget
+from headcount.units.choice import top
 from headcount.units.map import Subset
 
 

@@ -9,7 +9,8 @@ from headcount.errors import BadRecipe
 from headcount.gates.hooks import masked
 from headcount.importance import RandomImportance
 from headcount.training.workbench import Workbench
-from headcount.units.budget import Budget, top
+from headcount.units.budget import Budget
+from headcount.units.choice import top
 from headcount.units.map import Subset
 
 

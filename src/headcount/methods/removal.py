@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from headcount.units.budget import reachable, top, units_of
+from headcount.units.choice import reachable, top, units_of
 from headcount.units.map import Subset
 
 

@@ -14,10 +14,12 @@ from headcount.anatomy import head_map
 from headcount.directory.model_files import copy_beside, skeleton
 from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
 from headcount.running.export import EXPORTERS, export_model
+from headcount.running.libraries import library
 from headcount.running.measure import Comparison, compare
-from headcount.running.runtimes import PyTorch, Runner, library, open_model
+from headcount.running.runtimes import PyTorch, Runner, open_model
 from headcount.surgery.cut import remove_heads
-from headcount.units.budget import Budget, spread
+from headcount.units.budget import Budget
+from headcount.units.choice import spread
 from headcount.units.map import HeadMap, Subset
 
 FORMAT_OF = {"onnxruntime": "onnx", "openvino": "openvino", "ctranslate2": "ctranslate2"}

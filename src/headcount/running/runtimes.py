@@ -4,12 +4,9 @@ A runner says in which runtime it runs, takes a model's inputs by name, and give
 Another runtime is one class and one row of `RUNTIMES`.
 """
 
-import importlib
 import json
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from headcount.anatomy import present
 from headcount.directory.model_files import load, skeleton
 from headcount.errors import BadRecipe, CorruptCheckpoint
+from headcount.running.libraries import library, torch_threads
 from headcount.settings.schema import require_least
 from headcount.surgery.cut import remove_heads
 
@@ -246,50 +244,6 @@ def open_model(source: str | Path, threads: int = 1) -> Runner:
         if any((directory / name).is_file() for name in kind.files):
             return kind.open(directory, threads)
     return PyTorch(load(source).eval(), threads)
-
-
-def library(name: str, extra: str) -> Any:
-    """An optional library, imported.
-
-    Raises:
-        BadRecipe: It is not installed; the message names the extra that brings it.
-    """
-    try:
-        with _no_reports():
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise BadRecipe(f"This needs {name}, which is not installed. Run: pip install 'headcount[{extra}]'") from error
-
-
-@contextmanager
-def _no_reports() -> Iterator[None]:
-    """Nothing imported in here finds OpenVINO's telemetry: its mere import would report over the network.
-
-    OpenVINO makes do with a stub of its own then. Whoever imported it before has decided otherwise, and that stays.
-    """
-    name = "openvino_telemetry"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to say: cannot be imported
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """That many CPU threads for PyTorch in here."""
-    before = torch.get_num_threads()
-    if before == number:
-        yield
-        return
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _floats(values: Any) -> list[Tensor]:

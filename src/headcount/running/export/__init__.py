@@ -16,7 +16,7 @@ from headcount.running.export.ctranslate2 import export_ctranslate2
 from headcount.running.export.graph import Written
 from headcount.running.export.onnx import export_onnx
 from headcount.running.export.openvino import export_openvino
-from headcount.running.runtimes import library
+from headcount.running.libraries import library
 from headcount.settings.writing import require_empty, writing_directory
 
 FORMAT_VERSION = 1

@@ -20,7 +20,8 @@ from headcount.anatomy import LiveSite, survey
 from headcount.anatomy.example import tokens_named
 from headcount.errors import BadRecipe, ExportFailed, UnsupportedModel
 from headcount.running.export.graph import Written, first_line, opened, quiet, require_close, share
-from headcount.running.runtimes import CTranslate2, library
+from headcount.running.libraries import library
+from headcount.running.runtimes import CTranslate2
 
 HELD = ("Bart", "MBart", "Marian", "M2M100", "Pegasus", "T5", "MT5", "UMT5")
 """Families, by the names of their configurations, whose conversion headcount's tests check."""

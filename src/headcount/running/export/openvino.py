@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from headcount.running.export.graph import Graph, Written, check, graph_of, no_cache, write_onnx
-from headcount.running.runtimes import OpenVino, library
+from headcount.running.libraries import library
+from headcount.running.runtimes import OpenVino
 
 
 def export_openvino(model: Any, directory: Path) -> Written:

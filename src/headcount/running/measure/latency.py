@@ -16,10 +16,11 @@ from torch import nn
 
 from headcount.anatomy.example import evaluating
 from headcount.errors import BadRecipe
+from headcount.running.libraries import torch_threads
 from headcount.running.matmul import matmul_precision
 from headcount.running.measure.flops import forward_flops, model_inputs, token_batch
 from headcount.running.measure.size import Size, parameters
-from headcount.running.runtimes import PyTorch, Runner, torch_threads
+from headcount.running.runtimes import PyTorch, Runner
 from headcount.settings.records import signature
 from headcount.settings.schema import require_least
 
