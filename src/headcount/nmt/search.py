@@ -154,6 +154,7 @@ def _greedy(
 def _beam(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
+    # Long: one loop over positions, whose steps share a dozen tensors; parts of it would hand them to and fro.
     beam, end, device = settings.beam, model.config.eos_token_id, limits.device
     count, longest = len(limits), int(limits.max())
     here = list(range(count))
