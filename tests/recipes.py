@@ -36,29 +36,20 @@ def workbench(of: Recipe, settings: TrainingSettings) -> Workbench:
 
 DYNAMICS = {"step", "heads", "kept", "entropy", "signal", "gap_at_k", "dropped_gradients"}
 """What every look says of gates that learn."""
-OF_ITS_OWN = {
-    "dsp-joint": {"temperature"},
-    "dsp-joint-short": {"temperature"},
-    "dsp-pipelined": {"temperature"},
-    "gradual": {"left"},
-    "ste": set[str](),
-    "voita": {"open"},
-}
-"""And what a method's own say beside that."""
 
 
 def require_dynamics(name: str, looks: list[dict[str, Any]], keep: int) -> None:
     """The looks say all that a record promises of gates."""
     of_gates = [look for look in looks if "entropy" in look]
-    assert bool(of_gates) == (name in OF_ITS_OWN)
+    assert bool(of_gates) == METHODS[name].learns_by_gates
     for look in of_gates:
-        assert DYNAMICS | OF_ITS_OWN[name] <= set(look) and len(look["kept"]) == keep
+        assert DYNAMICS | METHODS[name].dynamics <= set(look) and len(look["kept"]) == keep
         assert look["entropy"] >= 0 and look["signal"] >= 0 and look["gap_at_k"] >= 0 and look["dropped_gradients"] >= 0
         assert 0 <= look["finally_kept"] <= 1
 
 
 slow = pytest.mark.slow
-PRUNING = sorted(set(METHODS) - {"unpruned"})
+PRUNING = sorted(name for name in METHODS if not METHODS[name].ignores_budget)
 BRIEF = ("dsp-joint", "gradual", "michel")
 """Methods that the fast suite puts through all of the contract; the others go through the rest in the slow one."""
 

@@ -242,9 +242,10 @@ def test_a_method_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     text = """
 from __future__ import annotations
 from dataclasses import dataclass
+from headcount.methods.facts import Method
 
 @dataclass(frozen=True)
-class Plugged:
+class Plugged(Method):
     paradigm = "pipelined"
     weight: float = 1.0
 """
@@ -252,7 +253,7 @@ class Plugged:
     exec(text, names)
     found = SimpleNamespace(name="plugged", load=lambda: names["Plugged"])
     monkeypatch.setattr("headcount.methods.entry_points", lambda group: [found] if group == "headcount.methods" else [])
-    assert method("plugged", {"weight": 2}).weight == 2
+    assert method("plugged", {"weight": 2}) == names["Plugged"](weight=2)
     with pytest.raises(BadRecipe, match="Option 'weight' of method 'plugged' is a number, got 'much'"):
         method("plugged", {"weight": "much"})
     with pytest.raises(BadRecipe, match="Unknown method 'pluged'.*plugged"):

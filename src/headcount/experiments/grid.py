@@ -11,6 +11,7 @@ from typing import Any
 
 from headcount.errors import BadRecipe
 from headcount.experiments.recipe import Recipe, natural_list
+from headcount.methods import ignores_budget
 from headcount.settings.toml import Document
 
 _ALWAYS = (("method",), ("keep",), ("seed",))
@@ -85,7 +86,7 @@ class Grid:
                     )
             for point in product(*(values for _, values in axes)):
                 chosen = _with(plain, dict(zip((path for path, _ in axes), point, strict=True)))
-                if chosen.get("method") == "unpruned":
+                if ignores_budget(chosen.get("method")):
                     chosen = {name: value for name, value in chosen.items() if name not in _OF_A_BUDGET}
                 recipe = Recipe.from_plain(chosen, lambda *path, keys=keys: self._place(keys, path))
                 yield recipe, prefix, self.document.place(*(keys or ("method",)))

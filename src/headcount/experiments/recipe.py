@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
 from headcount.errors import BadRecipe
-from headcount.methods import METHODS, method, method_class
+from headcount.methods import METHODS, ignores_budget, method, method_class
 from headcount.methods.automatic import AUTO
-from headcount.methods.joint import LearnsByGates
+from headcount.methods.facts import Method
 from headcount.settings.records import short_source, signature
 from headcount.settings.schema import described, field_types, fits, fitted
 from headcount.settings.training import TrainingSettings, world_size
@@ -24,7 +25,7 @@ class Recipe:
     Attributes:
         model: A directory, or a name on the Hub.
         method: A name in `METHODS`, or `auto`: chosen by the length of the training when that is known.
-        keep: The budget: a number of heads, or a fraction. None only for `unpruned`.
+        keep: The budget: a number of heads, or a fraction. None only for a method that ignores it.
         data: The fields of the task: files, columns, limits.
         task: A name in `TASKS`.
         sites: The kind of attention that the budget is over. None: all.
@@ -46,7 +47,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.keep is None and self.method != "unpruned":
+        if self.keep is None and not ignores_budget(self.method):
             raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
         if self.method == AUTO and self.options:
             raise BadRecipe(
@@ -60,30 +61,38 @@ class Recipe:
         if self.seed >= 2**32:
             raise BadRecipe(f"Got seed {self.seed}. Give a whole number from 0 to {2**32 - 1}: numpy takes no greater.")
 
-    def make_method(self) -> Any:
-        """The method with its options; None while it is not chosen yet."""
+    def make_method(self) -> Method | None:
+        """The method with its options, built once; None while it is not chosen yet."""
+        return self._method
+
+    @cached_property
+    def _method(self) -> Method | None:
         return None if self.method == AUTO else method(self.method, self.options)
 
     def make_task(self) -> Any:
-        """The task on its data.
+        """The task on its data, built once.
 
         Raises:
             BadRecipe: See `make_task`; or the data have a seed of their own.
         """
+        return self._task
+
+    @cached_property
+    def _task(self) -> Any:
         if "seed" in self.data:
             raise BadRecipe("The seed is the recipe's, and one for everything. Give seed (--seed), not data.seed.")
         return make_task(self.task, {**self.data, "seed": self.seed})
 
-    @property
+    @cached_property
     def budget(self) -> Budget:
-        """The budget; for `unpruned`, all heads."""
+        """The budget; of a recipe without one, all heads."""
         return Budget(1.0 if self.keep is None else self.keep, self.sites, self.unit)
 
     @property
     def unused(self) -> list[str]:
         """Training settings that are given and have no effect: where gates learn, early weights are of other heads."""
         found = self.make_method()  # a pipelined method trains its model without gates
-        if not isinstance(found, LearnsByGates) or getattr(found, "paradigm", None) != "joint":
+        if found is None or not found.learns_by_gates or found.paradigm != "joint":
             return []
         return [name for name in ("keep_best", "stop_after") if getattr(self.training, name)]
 
@@ -175,7 +184,8 @@ class Recipe:
             plain["data"] = _checked(plain["data"], {**field_types(TASKS[task]), "seed": None}, ("data",), place)
         if plain["method"] != AUTO:
             try:
-                options = {name.rstrip("_"): kind for name, kind in field_types(method_class(plain["method"])).items()}
+                types = field_types(method_class(plain["method"]))  # type: ignore[arg-type]
+                options = {name.rstrip("_"): kind for name, kind in types.items()}
             except BadRecipe as error:
                 raise BadRecipe(f"{_at(place, 'method')}{error}") from error
             plain["options"] = _checked(

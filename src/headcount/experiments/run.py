@@ -18,7 +18,9 @@ from headcount.directory.model_files import save
 from headcount.errors import BadRecipe, PruningError
 from headcount.experiments.checkpoints import checkpoints_of, clear, require_same_start
 from headcount.experiments.recipe import Recipe
+from headcount.methods import ignores_budget
 from headcount.methods.automatic import AUTO, choose
+from headcount.methods.facts import Method
 from headcount.running.device import own_device
 from headcount.running.measure import Size, forward_flops, longest_input
 from headcount.settings.records import RECORD_NAME, Record, library_versions, machine
@@ -100,12 +102,12 @@ def _carry_out(
     say(prepared.summary)
     if half:
         say(f"The model is stored in {half.pop()}: headcount works on it in float32, and writes it as it was stored.")
-    recipe = _chosen(recipe, bench, say)
+    recipe, chosen = _chosen(recipe, bench, say)
     sites = len(before.heads.head_map.sites)
     say(f"{len(before.heads)} heads in {sites} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     try:
         with _noise_of_its_own(), naming_a_full_disk(checkpoints):
-            subset = recipe.make_method().select(bench, recipe.budget)
+            subset = chosen.select(bench, recipe.budget)
     except PruningError:
         clear(checkpoints)
         raise
@@ -170,8 +172,8 @@ def _bench(
     )
 
 
-def _chosen(recipe: Recipe, bench: Workbench, say: Callable[[str], None]) -> Recipe:
-    """The recipe with its method named; what does not go together in it is said."""
+def _chosen(recipe: Recipe, bench: Workbench, say: Callable[[str], None]) -> tuple[Recipe, Method]:
+    """The recipe with its method named, and that method; what does not go together in it is said."""
     if (warmup := recipe.training.warmup) >= bench.steps > 1 and isinstance(warmup, int):
         say(
             f"The learning rate rises for {warmup} steps and the training has {bench.steps}: it never reaches its "
@@ -184,7 +186,9 @@ def _chosen(recipe: Recipe, bench: Workbench, say: Callable[[str], None]) -> Rec
     if recipe.unused:
         unused = " and ".join(recipe.unused)
         say(f"{recipe.method} does without {unused}: where gates learn, earlier weights belong to other heads.")
-    return recipe
+    chosen = recipe.make_method()
+    assert chosen is not None  # it is named by now
+    return recipe, chosen
 
 
 def _record(
@@ -269,6 +273,6 @@ def _noise_of_its_own() -> Iterator[None]:
 
 
 def _kept(recipe: Recipe, keep: int) -> str:
-    if recipe.keep is None or recipe.method == "unpruned":
+    if ignores_budget(recipe.method):
         return "all"
     return f"{keep}{f' of kind {recipe.sites}' if recipe.sites else ''}"

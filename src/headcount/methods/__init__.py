@@ -5,13 +5,14 @@ theirs through the entry point `headcount.methods`.
 """
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from headcount.errors import BadRecipe
 from headcount.methods.dsp_joint import DSPJoint
 from headcount.methods.dsp_joint_short import DSPJointShort
 from headcount.methods.dsp_pipelined import DSPPipelined
+from headcount.methods.facts import Method
 from headcount.methods.fewer_heads import FewerHeads
 from headcount.methods.gradual import Gradual
 from headcount.methods.lottery import Lottery
@@ -23,24 +24,9 @@ from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
 from headcount.settings.schema import described, field_types, fits
-from headcount.training.workbench import Workbench
-from headcount.units.budget import Budget
-from headcount.units.map import Subset
 
 
-@runtime_checkable
-class Method(Protocol):
-    """What every method is."""
-
-    paradigm: ClassVar[str]
-    """`joint`: weights and subset are learned together. `pipelined`: a trained model first, then the subset."""
-
-    def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train, score and choose. Leaves the trained model on the workbench; gives all heads that stay."""
-        ...
-
-
-METHODS: dict[str, type[Any]] = {
+METHODS: dict[str, type[Method]] = {
     "dsp-joint": DSPJoint,
     "dsp-joint-short": DSPJointShort,
     "dsp-pipelined": DSPPipelined,
@@ -63,25 +49,36 @@ def method_names() -> list[str]:
     return sorted({*METHODS, *_plugged_in()})
 
 
-def method_class(name: str) -> Any:
+def method_class(name: str) -> type[Method]:
     """The method of that name, of headcount or of another package.
 
     Raises:
-        BadRecipe: There is none.
+        BadRecipe: There is none, or what another package offers under it is no method.
     """
     if name in METHODS:
         return METHODS[name]
     others = _plugged_in()
     if name not in others:
         raise BadRecipe(f"Unknown method '{name}'. Valid methods: {', '.join(method_names())}.")
-    return others[name].load()
+    found: object = others[name].load()
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise BadRecipe(
+            f"The entry point '{name}' of headcount.methods gives {found!r}, which is no method. Derive its class from "
+            "headcount.methods.facts.Method: see docs/add-a-method.md."
+        )
+    return found
 
 
-def _plugged_in() -> dict[str, Any]:
+def ignores_budget(name: object) -> bool:
+    """Whether a method has that name and keeps every head, whatever the budget."""
+    return isinstance(name, str) and name in method_names() and method_class(name).ignores_budget
+
+
+def _plugged_in() -> dict[str, EntryPoint]:
     return {found.name: found for found in entry_points(group="headcount.methods")}
 
 
-def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
+def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """The method of that name with these options in place of the paper's values.
 
     Raises:
@@ -89,7 +86,7 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
     """
     kind = method_class(name)
     # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
-    types = field_types(kind)
+    types = field_types(kind)  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
     valid = {name.rstrip("_"): name for name in types}
     for option, value in (options or {}).items():
         if option not in valid:

@@ -11,7 +11,7 @@ from headcount.anatomy.example import random_inputs
 from headcount.errors import BadRecipe
 from headcount.gates.trainable import GATES_NAME, Gates, attach, detach
 from headcount.methods import METHODS, method
-from headcount.methods.joint import LearnsByGates
+from headcount.methods.facts import Method
 from headcount.surgery.cut import remove_heads
 from headcount.surgery.selfcheck import first_outputs
 from headcount.training.trainer import GatesCallback
@@ -48,7 +48,7 @@ class PruningCallback(GatesCallback):
 
     def __init__(
         self,
-        method: str | LearnsByGates,
+        method: str | Method,
         keep: int | float,
         *,
         sites: str | None = None,
@@ -132,14 +132,17 @@ def _follow(optimizer: Any, before: Mapping[int, str], model: Any) -> None:
             del optimizer.state[parameter]
 
 
-def _learning(given: str | LearnsByGates) -> LearnsByGates:
-    found: Any = method(given) if isinstance(given, str) else given
-    if getattr(found, "paradigm", None) != "joint" or not isinstance(found, LearnsByGates):
-        names = [name for name, kind in METHODS.items() if kind.paradigm == "joint" and hasattr(kind, "relaxation")]
+def _learning(given: str | Method) -> Method:
+    found = method(given) if isinstance(given, str) else given
+    if not (isinstance(found, Method) and _in_one_training(type(found))):
+        names = [name for name, kind in METHODS.items() if _in_one_training(kind)]
         raise BadRecipe(
             f"Got {given!r}, which does not learn while a model trains. A callback takes: {', '.join(names)}. The "
             "other methods train, score and rewind by themselves: headcount.run_recipe, or headcount prune."
         )
-    learns: LearnsByGates = found
-    learns.relaxation(0, 10**9)  # an option that one training cannot do is better known now
-    return learns
+    found.relaxation(0, 10**9)  # an option that one training cannot do is better known now
+    return found
+
+
+def _in_one_training(kind: type[Method]) -> bool:
+    return kind.paradigm == "joint" and kind.learns_by_gates

@@ -33,6 +33,7 @@ class DSPJoint(ScoreOptions):
         start_spread: Standard deviation of those.
     """
 
+    dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
     paradigm: ClassVar[str] = "joint"
     temperature_start: float = 1000.0
     temperature_end: float = 1e-8

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from headcount.errors import BadRecipe
 from headcount.gates.relaxations import GumbelTopK, LogLinear
+from headcount.methods.facts import Length, Steps
 from headcount.methods.joint import ScoreOptions, learn
 from headcount.settings.training import Stage, steps_from
 from headcount.training.workbench import Workbench
@@ -27,6 +28,7 @@ class DSPPipelined(ScoreOptions):
             int). The default is 8,333 of the authors' 12,272 for BERT; for translation they take 250 of about 1,100.
     """
 
+    dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
     paradigm: ClassVar[str] = "pipelined"
     epochs: float = 1.0
     temperature_start: float = 1000.0
@@ -43,6 +45,10 @@ class DSPPipelined(ScoreOptions):
         cooling = steps_from(self.cooldown, steps, "cooldown")
         annealing = LogLinear(self.temperature_start, self.temperature_end, cooling)
         return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, schedule=self.scores_schedule)
+
+    def steps(self, length: Length) -> Steps:
+        """Those of the gates; the training before them is shared."""
+        return Steps(math.ceil(self.epochs * length.epoch), length.total, "training")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then learn which heads stay."""

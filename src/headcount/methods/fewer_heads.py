@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
+from headcount.methods.facts import Method
 from headcount.surgery.cut import remove_heads
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -12,7 +13,7 @@ from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class FewerHeads:
+class FewerHeads(Method):
     """A baseline: K heads spread evenly over the sites before training (Behnke and Heafield 2020, Tables 1 and 7).
 
     Every site keeps its first heads, with the weights that the given model has there; what K leaves after even division

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from headcount.errors import BadRecipe
 from headcount.gates.relaxations import Fading
-from headcount.methods.joint import learn
+from headcount.methods.joint import LearnsByGates, learn
 from headcount.settings.training import steps_from
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -13,7 +13,7 @@ from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class Gradual:
+class Gradual(LearnsByGates):
     """Heads leave during the training, the least important first, on the cubic schedule of Zhu and Gupta 2017.
 
     The importance is a running mean of |dL/dgate| from the training's own backward passes: selection costs nothing.
@@ -25,6 +25,7 @@ class Gradual:
         memory: Decay of the running mean, per step.
     """
 
+    dynamics: ClassVar[frozenset[str]] = frozenset({"left"})
     paradigm: ClassVar[str] = "joint"
     first: float | int = 0.1
     last: float | int = 0.6

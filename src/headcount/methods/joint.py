@@ -1,28 +1,29 @@
 """What methods share that learn a subset by gates."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 from jaxtyping import Float64
 from torch import Tensor
 
 from headcount.gates.trainable import Gates, Relaxation, attach, detach
+from headcount.methods.facts import Method
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 
 
-@runtime_checkable
-class LearnsByGates(Protocol):
-    """A method whose gates learn in an ordinary training loop: what `PruningCallback` takes."""
+@dataclass(frozen=True)
+class LearnsByGates(Method):
+    """The facts of a method whose gates learn from the loss."""
 
-    def relaxation(self, keep: int | float, steps: int) -> Relaxation:
-        """The relaxation for a training of so many optimiser steps."""
-        ...
+    learns_by_gates: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(LearnsByGates):
     """How scores learn by gradient descent: the options of all methods that learn them so.
 
     Attributes:

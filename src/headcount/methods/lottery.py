@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from headcount.anatomy import present
 from headcount.errors import BadRecipe
 from headcount.importance import importance, ranking
+from headcount.methods.facts import Length, Method, Steps
 from headcount.methods.removal import remove_lowest
 from headcount.methods.rewinding import rewind
 from headcount.settings.training import Stage, steps_from
@@ -44,7 +46,7 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Lottery:
+class Lottery(Method):
     """The lottery (Behnke and Heafield 2020, section 3): remove the least confident heads, rewind the rest, repeat.
 
     Train to a late-resetting point; then, again and again, train a little, score the heads on the development set,
@@ -66,6 +68,7 @@ class Lottery:
             start of training, or `onward` from that point (footnote 1: order retained).
     """
 
+    needs_held_out: ClassVar[bool] = True
     paradigm: ClassVar[str] = "joint"
     late_reset: float | int = 0.05
     iteration: float | int = 0.03
@@ -86,6 +89,14 @@ class Lottery:
         for name in ("heads_per_iteration", "max_per_site"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadRecipe(f"'{name}' must be at least 1, got {value}.")
+
+    def steps(self, length: Length) -> Steps:
+        """Those of the iterations and of the last stretch; the way to the late-resetting point is shared."""
+        late = steps_from(self.late_reset, length.total, "late_reset")
+        iteration = steps_from(self.iteration, length.total, "iteration")
+        removed = self.heads_per_iteration or max(1, length.sites // 2)
+        iterations = ceil((length.heads - length.kept) / removed)
+        return Steps(iterations * iteration + length.total - late, late, "late")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Find the ticket, and train it to the end; the model on the workbench loses its heads on the way."""

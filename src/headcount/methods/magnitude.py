@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from headcount.anatomy import present
 from headcount.importance import importance
+from headcount.methods.facts import Method
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.choice import top
@@ -12,7 +13,7 @@ from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(Method):
     """A baseline: the heads of the trained model whose weights have the largest L2 norm stay, ranked once."""
 
     paradigm: ClassVar[str] = "pipelined"

@@ -1,11 +1,13 @@
 """Greedy removal by gradient importance, from a trained model."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
 from headcount.errors import BadRecipe
 from headcount.importance import GradientImportance, ranking
+from headcount.methods.facts import Length, Method, Steps
 from headcount.methods.removal import remove_lowest
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -13,7 +15,7 @@ from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class Michel:
+class Michel(Method):
     """Remove the least important heads, score again, repeat (Michel et al. 2019; Li et al. 2021, section 4.2.1).
 
     Attributes:
@@ -25,6 +27,8 @@ class Michel:
         layer_norm: Divide the scores of each site by their L2 norm.
     """
 
+    needs_labels: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
     heads_per_step: int | None = None
     one_shot: bool = False
@@ -43,6 +47,12 @@ class Michel:
     def importance(self) -> GradientImportance:
         """The importance that heads are ranked by."""
         return GradientImportance(self.reduction, self.signed, self.layer_norm)
+
+    def steps(self, length: Length) -> Steps:
+        """A scoring by all training examples costs a pass over them; one by a few examples is not counted."""
+        removed = self.heads_per_step or max(1, length.heads // 12)
+        scorings = math.ceil((length.heads - length.kept) / removed)
+        return Steps(scorings * (length.epoch if self.examples is None else 0), length.total, "training")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then remove heads step by step. The weights stay as trained."""

@@ -8,6 +8,7 @@ from headcount.anatomy import present
 from headcount.errors import BadRecipe
 from headcount.gates.hooks import masked
 from headcount.importance import RandomImportance
+from headcount.methods.facts import Method
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.choice import top
@@ -15,7 +16,7 @@ from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Method):
     """A baseline: of several random subsets of the trained model's heads, the median by development figures.
 
     Attributes:
@@ -23,6 +24,8 @@ class Random:
         choose: `median`: neither a lucky nor an unlucky draw. `best`: random search.
     """
 
+    needs_labels: ClassVar[bool] = True
+    needs_held_out: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
     draws: int = 10
     choose: str = "median"

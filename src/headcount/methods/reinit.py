@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from headcount.anatomy import present
+from headcount.methods.facts import Length, Steps
 from headcount.methods.lottery import Lottery
 from headcount.settings.training import Stage
 from headcount.surgery.cut import remove_heads
@@ -22,6 +23,10 @@ class Reinit(Lottery):
     finds one first. All weights are drawn anew, as a model of that configuration starts; of a pretrained model
     nothing is left but its shape.
     """
+
+    def steps(self, length: Length) -> Steps:
+        """Those of the training: the structure is counted where it is found."""
+        return Steps(length.total)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Find the structure, draw weights, train."""

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.anatomy import present
+from headcount.methods.facts import Method
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.map import Subset
 
 
 @dataclass(frozen=True)
-class Unpruned:
+class Unpruned(Method):
     """The model trained on the task with all the heads it has (Li et al. 2021, section 4.2.4). Ignores the budget."""
 
+    ignores_budget: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from headcount.anatomy import present
 from headcount.errors import BadRecipe
 from headcount.gates.relaxations import HardConcrete
+from headcount.methods.facts import Length, Steps
 from headcount.methods.joint import ScoreOptions, learn
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench
@@ -30,6 +31,7 @@ class Voita(ScoreOptions):
             Li et al. do.
     """
 
+    dynamics: ClassVar[frozenset[str]] = frozenset({"open", "expected_open"})
     paradigm: ClassVar[str] = "joint"
     lambda_: float | str = "auto"
     tries: int = 8
@@ -61,6 +63,10 @@ class Voita(ScoreOptions):
             keep, weight, lr=self.scores_lr, clip=self.scores_clip, schedule=self.scores_schedule,
             open_above=self.open_above,
         )  # fmt: skip
+
+    def steps(self, length: Length) -> Steps:
+        """Those of the training; of a search over lambda those of all its tries, at most."""
+        return Steps(length.total * (self.tries if isinstance(self.lambda_, str) else 1))
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train with lambda, or with several; the subset is the top K of log alpha."""

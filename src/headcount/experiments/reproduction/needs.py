@@ -9,6 +9,10 @@ from typing import Any
 
 from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
+from headcount.methods import method
+from headcount.methods.automatic import choose
+from headcount.methods.facts import Length, Steps
+from headcount.settings.training import USUAL_EPOCHS
 
 ASSUMED = 100e12
 """Floating-point operations a second of one GPU, in the column that is no measurement: what large matrices reach in
@@ -65,10 +69,10 @@ def cost(runs: Sequence[Run], needs: Mapping[str, Any]) -> Cost:
     shared: dict[str, int] = {}
     steps = 0
     for run in runs:
-        own, key, stage = _steps(run.recipe, needs)
-        steps += own
-        if stage:
-            shared[key] = stage
+        recipe, found = run.recipe, _steps(run.recipe, needs)
+        steps += found.own
+        if found.stage:
+            shared[repr((found.stage, recipe.model, recipe.data, recipe.training, recipe.seed))] = found.shared
     steps += sum(shared.values())
     return Cost(len(runs), steps, steps * int(needs["tokens_a_step"]))
 
@@ -78,29 +82,9 @@ def read_throughputs(file: Path) -> list[Throughput]:
     return [Throughput(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def _steps(recipe: Recipe, needs: Mapping[str, Any]) -> tuple[int, str, int]:
-    """Steps of this run alone; what it shares with others, and the steps of that."""
-    epoch = int(needs.get("steps_an_epoch", 0))
-    total = recipe.training.steps or ceil((recipe.training.epochs or 3.0) * epoch)
-    method = recipe.make_method()
-    beginning = repr((recipe.model, recipe.data, recipe.training, recipe.seed))
-    if recipe.method == "lottery":
-        late = _count(method.late_reset, total)
-        removed = method.heads_per_iteration or max(1, int(needs["sites"]) // 2)
-        kept = recipe.keep if isinstance(recipe.keep, int) else round((recipe.keep or 1.0) * int(needs["heads"]))
-        iterations = ceil((int(needs["heads"]) - kept) / removed)
-        return iterations * _count(method.iteration, total) + total - late, f"late {beginning}", late
-    if method.paradigm == "joint":
-        return total * (method.tries if getattr(method, "lambda_", None) == "auto" else 1), "", 0
-    if recipe.method == "dsp-pipelined":
-        return ceil(method.epochs * epoch), beginning, total
-    if recipe.method == "michel":
-        kept = recipe.keep if isinstance(recipe.keep, int) else round((recipe.keep or 1.0) * int(needs["heads"]))
-        removed = method.heads_per_step or max(1, int(needs["heads"]) // 12)
-        scorings = ceil((int(needs["heads"]) - kept) / removed)
-        return scorings * (epoch if method.examples is None else 0), beginning, total
-    return 0, beginning, total
-
-
-def _count(share: float | int, steps: int) -> int:
-    return share if isinstance(share, int) else round(share * steps)
+def _steps(recipe: Recipe, needs: Mapping[str, Any]) -> Steps:
+    epoch, heads = int(needs.get("steps_an_epoch", 0)), int(needs["heads"])
+    total = recipe.training.steps or ceil((recipe.training.epochs or USUAL_EPOCHS) * epoch)
+    kept = recipe.keep if isinstance(recipe.keep, int) else round((recipe.keep or 1.0) * heads)
+    chosen = recipe.make_method() or method(choose(total)[0])
+    return chosen.steps(Length(total, epoch, heads, kept, int(needs.get("sites", 1))))

@@ -157,5 +157,6 @@ def _beginning(recipe: Recipe) -> str:
 
     It only orders the work; what is shared is decided by `Workbench` from weights, data and settings.
     """
-    joint = recipe.method if recipe.make_method() is None or recipe.make_method().paradigm == "joint" else ""
+    method = recipe.make_method()
+    joint = recipe.method if method is None or method.paradigm == "joint" else ""
     return repr((joint, recipe.model, recipe.task, recipe.data, recipe.training, recipe.seed))
