@@ -1,7 +1,7 @@
 """Walk a model and find its attention: the head map, and the modules behind each site."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,12 @@ def head_map(model: nn.Module) -> HeadMap:
 
 def present(model: nn.Module) -> Subset:
     """The heads that a model has now, in the original numbering: all of them, before surgery."""
-    found = survey(model)
-    return HeadMap(tuple(live.site for live in found)).subset({live.site.name: live.kept for live in found})
+    return heads_of(survey(model))
+
+
+def heads_of(sites: Sequence[LiveSite]) -> Subset:
+    """The heads that these sites have now; give all sites of a model, as `survey` does."""
+    return HeadMap(tuple(live.site for live in sites)).subset({live.site.name: live.kept for live in sites})
 
 
 def _live(name: str, attention: nn.Module) -> LiveSite:

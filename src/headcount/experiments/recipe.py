@@ -55,6 +55,9 @@ class Recipe:
             )
         for check in (self.make_method, lambda: self.budget, self.make_task):
             check()
+        if ignores_budget(self.method) and self.keep is not None:
+            object.__setattr__(self, "keep", None)  # a record then shows that no budget was to be met
+            del self.__dict__["budget"]
         figures = TASKS[self.task].figures
         if self.training.judge_by not in (None, *figures):
             raise BadRecipe(f"Cannot judge by '{self.training.judge_by}'. Valid: {', '.join(figures)}.")

@@ -18,7 +18,6 @@ from headcount.directory.model_files import save
 from headcount.errors import BadRecipe, PruningError
 from headcount.experiments.checkpoints import checkpoints_of, clear, require_same_start
 from headcount.experiments.recipe import Recipe
-from headcount.methods import ignores_budget
 from headcount.methods.automatic import AUTO, choose
 from headcount.methods.facts import Method
 from headcount.running.device import own_device
@@ -90,8 +89,8 @@ def _carry_out(
         prepared = task.prepare(recipe.model, checkpoints)
         require_same_start(checkpoints, prepared)
         model = prepared.model.to(own_device())
-        before = _State.of(model)
-        _, keep = recipe.budget.resolve(before.heads)
+        before, heads = _State.of(model), present(model)
+        _, keep = recipe.budget.resolve(heads)
     except PruningError:
         clear(checkpoints)
         raise
@@ -103,8 +102,8 @@ def _carry_out(
     if half:
         say(f"The model is stored in {half.pop()}: headcount works on it in float32, and writes it as it was stored.")
     recipe, chosen = _chosen(recipe, bench, say)
-    sites = len(before.heads.head_map.sites)
-    say(f"{len(before.heads)} heads in {sites} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
+    sites = len(heads.head_map.sites)
+    say(f"{len(heads)} heads in {sites} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
     try:
         with _noise_of_its_own(), naming_a_full_disk(checkpoints):
             subset = chosen.select(bench, recipe.budget)
@@ -137,13 +136,12 @@ def _dtypes(model: Any) -> dict[str, torch.dtype]:
 class _State:
     """What of a model is compared before and after."""
 
-    heads: Subset
     size: Mapping[str, Any]
     flops: int
 
     @classmethod
     def of(cls, model: Any) -> "_State":
-        return cls(present(model), Size.of(model).to_json(), _flops(model))
+        return cls(Size.of(model).to_json(), _flops(model))
 
 
 def _bench(
@@ -273,6 +271,6 @@ def _noise_of_its_own() -> Iterator[None]:
 
 
 def _kept(recipe: Recipe, keep: int) -> str:
-    if ignores_budget(recipe.method):
+    if recipe.keep is None:
         return "all"
     return f"{keep}{f' of kind {recipe.sites}' if recipe.sites else ''}"

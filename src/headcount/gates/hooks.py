@@ -4,8 +4,8 @@ A gate scales what enters a site's output projection, head by head: a pre-hook o
 model family and every attention implementation (Li et al. 2021, eq. 4).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,20 @@ def scale_heads(
 
 
 @contextmanager
-def gated(model: nn.Module, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Iterator[None]:
+def gated(
+    model: nn.Module,
+    gate_of: Callable[[LiveSite, Tensor], Tensor | None],
+    sites: Sequence[LiveSite] | None = None,
+) -> Iterator[None]:
     """Within the block, heads are multiplied by gates.
 
     Args:
         model: A model with known attention.
         gate_of: Called at every pass through a site with what enters its output projection, (..., heads x head size);
             gives the gates of the heads that are there, (..., heads), or None to leave them alone.
+        sites: What `survey` found of the model. None: it is asked.
     """
-    handles = [hook(live, gate_of) for live in survey(model) if live.kept]
+    handles = [hook(live, gate_of) for live in (survey(model) if sites is None else sites) if live.kept]
     try:
         yield
     finally:
@@ -43,20 +48,26 @@ def gated(model: nn.Module, gate_of: Callable[[LiveSite, Tensor], Tensor | None]
             handle.remove()
 
 
-def masked(model: nn.Module, subset: Subset) -> Any:
+def masked(model: nn.Module, subset: Subset, sites: Sequence[LiveSite] | None = None) -> AbstractContextManager[None]:
     """Within the block, only the heads of the subset have an effect; the model is not changed.
+
+    Args:
+        model: A model with known attention.
+        subset: The heads that have an effect.
+        sites: What `survey` found of the model. None: it is asked.
 
     Raises:
         BadRecipe: The subset is of another model.
     """
-    if missing := [live.site.name for live in survey(model) if live.site not in subset.head_map.sites]:
+    sites = survey(model) if sites is None else sites
+    if missing := [live.site.name for live in sites if live.site not in subset.head_map.sites]:
         raise BadRecipe(f"The subset is of another model: it has no site like '{missing[0]}'.")
 
     def gate_of(live: LiveSite, x: Tensor) -> Tensor:
         return torch.tensor([float(i in chosen[live.site.name]) for i in live.kept], dtype=x.dtype, device=x.device)
 
     chosen = {site.name: set(subset.at(site.name)) for site in subset.head_map.sites}
-    return gated(model, gate_of)
+    return gated(model, gate_of, sites)
 
 
 def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from headcount.anatomy import LiveSite, present, survey, whole_model
+from headcount.anatomy import LiveSite, heads_of, survey, whole_model
 from headcount.errors import BadRecipe
 from headcount.gates.hooks import hook
 from headcount.units.budget import Budget
@@ -271,8 +271,8 @@ class Gates(nn.Module):
         where = torch.tensor(self.candidates.indices, dtype=torch.long)
         self._drawn = everywhere.index_copy(0, where, gates[self._of_head])
 
-    def _attach(self, model: nn.Module) -> None:
-        there = [live for live in survey(model) if live.kept]
+    def _attach(self, model: nn.Module, sites: Sequence[LiveSite]) -> None:
+        there = [live for live in sites if live.kept]
         flat = self.candidates.head_map.index
         self._where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
         # Methods, not functions: a copy of the model is hooked to its own copy of these gates.
@@ -347,10 +347,11 @@ def attach(
     model = whole_model(model)
     if getattr(model, GATES_NAME, None) is not None:
         raise BadRecipe("This model already has gates. Take them off first: headcount.detach(model).")
-    there = present(model)
+    sites_of_model = survey(model)
+    there = heads_of(sites_of_model)
     candidates, keep = Budget(relaxation.keep, sites, unit).resolve(there)
     gates = Gates(relaxation, candidates, there, keep, unit, seed)
-    gates._attach(model)
+    gates._attach(model, sites_of_model)
     model.add_module(GATES_NAME, gates)
     return gates
 

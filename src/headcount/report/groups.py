@@ -42,8 +42,8 @@ class Run:
 
     @property
     def whole(self) -> bool:
-        """Whether it is an unpruned model's: what others are seen beside."""
-        return self.method == "unpruned" or self.record.recipe.get("keep") is None
+        """Whether no budget was to be met: the unpruned model, which others are seen beside."""
+        return self.record.recipe.get("keep") is None
 
     @property
     def kept(self) -> int:

@@ -5,13 +5,14 @@ heads keeps the bias of its output projection, and nothing else changes.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, SupportsIndex
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headcount.anatomy import ANATOMY, LiveSite, present, survey, whole_model
+from headcount.anatomy import ANATOMY, LiveSite, heads_of, survey, whole_model
 from headcount.anatomy.example import random_inputs
 from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
@@ -49,7 +50,8 @@ def remove_heads(
         SurgeryFailed: Gated and cut outputs differ; the model is as it was before, without attached gates.
     """
     whole: Any = whole_model(model)
-    here = present(whole)
+    sites = survey(whole)
+    here = heads_of(sites)
     subset = _subset(here, keep)
     if not subset <= here:
         gone = [f"{head.site}:{head.index}" for head in subset - here]
@@ -59,17 +61,16 @@ def remove_heads(
     if isinstance(gates := getattr(whole, GATES_NAME, None), Gates):
         gates.warn_if_early()
     detach(whole)  # the hard subset that attached gates apply in evaluation would be applied twice
-    expected = None if inputs is None else gated_outputs(whole, inputs, subset)
+    expected = None if inputs is None else gated_outputs(whole, inputs, subset, sites)
     before = _snapshot(whole)
     try:
-        for live in survey(whole):
-            cut(live, subset.at(live.site.name))
+        left = [cut(live, subset.at(live.site.name)) for live in sites]
         if len(subset) < len(subset.head_map):
             _renumber_alignment(whole, here, subset)
             _own_configuration(whole)
-            record_structure(whole)
+            record_structure(whole, left)
         if inputs is not None and expected is not None:
-            check_cut(whole, inputs, expected)
+            check_cut(whole, inputs, expected, left)
     except BaseException:
         _restore(before)
         raise
@@ -85,14 +86,14 @@ def _require_weights(model: nn.Module, check: bool) -> None:
         )
 
 
-def cut(live: LiveSite, kept: list[int]) -> None:
-    """Keep these heads of one site, in the original numbering; works on the meta device too.
+def cut(live: LiveSite, kept: list[int]) -> LiveSite:
+    """Keep these heads of one site, in the original numbering, and give it as it is now; also on the meta device.
 
     Raises:
         BadRecipe: Under grouped-query attention, key/value heads would be left with unequal numbers of heads.
     """
     if kept == live.kept:
-        return
+        return live
     site, core = live.site, live.core
     kv_before, kv_after = live.kv_heads_of(live.kept), live.kv_heads_of(kept)
     group = _even_group(live, kept, kv_after)
@@ -110,6 +111,7 @@ def cut(live: LiveSite, kept: list[int]) -> None:
     if not kept:
         live.attention.set_submodule(live.row.output, BiasOnly(live.output))
     adapt_forward(live, kept)
+    return replace(live, kept=list(kept))
 
 
 def _even_group(live: LiveSite, kept: list[int], kv_heads: list[int]) -> int:
@@ -132,13 +134,13 @@ def _rewrite(core: Any, values: Mapping[str, int]) -> None:
             setattr(core, name, value)
 
 
-def structure(model: nn.Module) -> dict[str, Any]:
+def structure(model: nn.Module, sites: Sequence[LiveSite] | None = None) -> dict[str, Any]:
     """The structure of a model as plain data: for every site, how many heads it was built with, and which it kept."""
-    sites = {live.site.name: {"heads": live.site.heads, "kept": live.kept} for live in survey(model)}
-    return {"quant_method": STRUCTURE_NAME, "format_version": STRUCTURE_VERSION, "sites": sites}
+    found = {live.site.name: {"heads": live.site.heads, "kept": live.kept} for live in (sites or survey(model))}
+    return {"quant_method": STRUCTURE_NAME, "format_version": STRUCTURE_VERSION, "sites": found}
 
 
-def record_structure(model: nn.Module) -> None:
+def record_structure(model: nn.Module, sites: Sequence[LiveSite] | None = None) -> None:
     """Write the structure into the model's configuration, where `save_pretrained` finds it.
 
     Static caches are told to take their shape from the keys, layer by layer, not from the configuration; matrices of
@@ -147,10 +149,14 @@ def record_structure(model: nn.Module) -> None:
     The place is `quantization_config`: the one extension point at which transformers lets a library prepare a model
     before its weights are loaded. A part with a configuration of its own, as CLIP's towers, can be loaded alone from
     the whole model's directory, so its configuration gets its own structure.
+
+    Args:
+        model: The model, cut.
+        sites: Its sites as they are now. None: it is surveyed.
     """
     config: Any = getattr(model, "config", None)
     if config is not None:  # a module that is no model of transformers has none, and is not saved as one
-        config.quantization_config = structure(model)
+        config.quantization_config = structure(model, sites)
     for part in model.modules():
         if isinstance(part, PreTrainedModel) and part.config is not config and _has_sites(part):
             part.config.quantization_config = structure(part)

@@ -1,6 +1,6 @@
 """Surgery's check of itself: gated and cut model must compute the same, also while they generate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from headcount.anatomy import LiveSite, present, survey
+from headcount.anatomy import LiveSite, heads_of
 from headcount.anatomy.example import evaluating, generates
 from headcount.errors import SurgeryFailed, UnsupportedModel
 from headcount.gates.hooks import masked
@@ -40,7 +40,7 @@ class Computed:
 
 
 @contextmanager
-def _handed_on(model: nn.Module, subset: Subset) -> Iterator[dict[str, list[Tensor]]]:
+def _handed_on(sites: Sequence[LiveSite], subset: Subset) -> Iterator[dict[str, list[Tensor]]]:
     """Within the block, what the heads of the subset hand on to the output projections is written down."""
     found: dict[str, list[Tensor]] = {}
 
@@ -52,7 +52,7 @@ def _handed_on(model: nn.Module, subset: Subset) -> Iterator[dict[str, list[Tens
 
     handles = [
         live.output.register_forward_pre_hook(lambda module, args, live=live: note(live, args))
-        for live in survey(model)
+        for live in sites
         if subset.at(live.site.name)
     ]
     try:
@@ -120,7 +120,9 @@ def _generated_if_it_can(model: Any, inputs: Mapping[str, Tensor]) -> Tensor | N
         return None
 
 
-def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> Computed:
+def gated_outputs(
+    model: Any, inputs: Mapping[str, Tensor], subset: Subset, sites: Sequence[LiveSite]
+) -> Computed:
     """What the model computes with all other heads gated off, and while it generates.
 
     Raises:
@@ -129,13 +131,13 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset) -> C
         SurgeryFailed: What it computes is not finite.
     """
     reached: set[str] = set()
-    losing = {live.site.name: live for live in survey(model) if len(subset.at(live.site.name)) < len(live.kept)}
+    losing = {live.site.name: live for live in sites if len(subset.at(live.site.name)) < len(live.kept)}
     handles = [
         live.output.register_forward_hook(lambda *_, name=name: reached.add(name)) for name, live in losing.items()
     ]
     try:
-        with masked(model, subset):
-            with _handed_on(model, subset) as heads:
+        with masked(model, subset, sites):
+            with _handed_on(sites, subset) as heads:
                 expected = first_outputs(model, inputs)
             # The second step reads the cache: its length is where a site without heads in the first layer would show.
             steps = _generated_if_it_can(model, inputs)
@@ -171,8 +173,8 @@ def first_outputs(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         ) from error
 
 
-def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: Computed) -> None:
-    """Compare what the cut model computes.
+def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: Computed, sites: Sequence[LiveSite]) -> None:
+    """Compare what the cut model computes; the sites are those that it has now.
 
     Raises:
         SurgeryFailed: It differs, or the cut model cannot be run.
@@ -180,7 +182,7 @@ def check_cut(model: Any, inputs: Mapping[str, Tensor], expected: Computed) -> N
     gated, steps = expected.outputs, expected.generated
     dtype = next(model.parameters()).dtype
     try:
-        with _handed_on(model, present(model)) as heads:
+        with _handed_on(sites, heads_of(sites)) as heads:
             found = outputs(model, inputs)
         then = None if steps is None else generated(model, inputs)
     except Exception as error:

@@ -1,0 +1,43 @@
+"""A model is walked once, and what was found is handed on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from families import tiny
+from headcount.anatomy import survey as walk
+from headcount.experiments.run import run_recipe
+from headcount.surgery.cut import remove_heads
+from recipes import recipe
+
+PLACES = ("anatomy.survey", "gates.hooks", "gates.trainable", "surgery.cut", "directory.structure", "directory.plan")
+"""The modules that ask for a survey by that name on the way of a run."""
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The class of each model that is walked, in order."""
+    found: list[str] = []
+
+    def counted(model: Any) -> Any:
+        found.append(type(model).__name__)
+        return walk(model)
+
+    for place in PLACES:
+        monkeypatch.setattr(f"headcount.{place}.survey", counted, raising=False)
+    yield found
+
+
+def test_removing_heads_walks_the_model_once(walks: list[str]) -> None:
+    remove_heads(tiny("bert"), {"encoder.layer.0.attention": [1]} if False else {})
+    assert len(walks) == 1
+
+
+def test_a_run_walks_its_model_for_each_thing_it_needs(
+    walks: list[str], tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    """Once for the map, once for the gates, once for the cut."""
+    run_recipe(recipe("dsp-joint", 3, tiny_bert_dir, data), tmp_path / "out")
+    assert len(walks) == 3
