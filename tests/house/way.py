@@ -1,4 +1,4 @@
-"""The way that a call takes through the house: the files whose functions run, and the calls that climb to a higher floor."""
+"""The way of a call through the house: the files whose functions run, and the calls that climb to a higher floor."""
 
 import sys
 import threading

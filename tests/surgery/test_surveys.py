@@ -1,5 +1,6 @@
 """A model is walked once, and what was found is handed on."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,11 @@ from typing import Any
 import pytest
 
 from families import tiny
+from headcount.anatomy import present
 from headcount.anatomy import survey as walk
 from headcount.experiments.run import run_recipe
 from headcount.surgery.cut import remove_heads
 from recipes import recipe
-
-PLACES = ("anatomy.survey", "gates.hooks", "gates.trainable", "surgery.cut", "directory.structure", "directory.plan")
-"""The modules that ask for a survey by that name on the way of a run."""
 
 
 @pytest.fixture
@@ -25,14 +24,19 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         found.append(type(model).__name__)
         return walk(model)
 
-    for place in PLACES:
-        monkeypatch.setattr(f"headcount.{place}.survey", counted, raising=False)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("headcount") and vars(module).get("survey") is walk:
+            monkeypatch.setattr(module, "survey", counted)
     yield found
 
 
 def test_removing_heads_walks_the_model_once(walks: list[str]) -> None:
-    remove_heads(tiny("bert"), {"encoder.layer.0.attention": [1]} if False else {})
-    assert len(walks) == 1
+    model = tiny("bert")
+    kept = present(model)
+    walks.clear()
+    remove_heads(model, {kept.head_map.sites[0].name: [1]})
+    assert present(model).counts()[0] == 1
+    assert len(walks) == 2  # the other is of `present`
 
 
 def test_a_run_walks_its_model_for_each_thing_it_needs(

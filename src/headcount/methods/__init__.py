@@ -25,7 +25,6 @@ from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
 from headcount.settings.schema import described, field_types, fits
 
-
 METHODS: dict[str, type[Method]] = {
     "dsp-joint": DSPJoint,
     "dsp-joint-short": DSPJointShort,
