@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,10 +68,10 @@ def test_smoothing_by_hand() -> None:
     """Shares: all, 3/4, 9/13, then what the settings say; a weight that is not trained stays out of it."""
     model = nn.Linear(1, 1)
     model.bias.requires_grad_(False)
-    keeper = Keeper(TrainingSettings(smoothing=2 / 3), None)
+    keeper = Keeper(TrainingSettings(smoothing=2 / 3), measured=False)
     for t, (now, wanted) in enumerate([(1.0, 1.0), (13.0, 10.0), (23.0, 19.0), (34.0, 29.0), (2.0, 11.0)], start=1):
         nn.init.constant_(model.weight, now)
-        keeper.on_step_end(None, SimpleNamespace(global_step=t), None, model=model)
+        keeper.follow(model, t)
         assert set(keeper.smooth) == {"weight"} and keeper.smooth["weight"].item() == pytest.approx(wanted)
     keeper.finish(model)
     assert model.weight.item() == pytest.approx(11.0)
@@ -81,10 +80,10 @@ def test_smoothing_by_hand() -> None:
 def test_small_shares_of_half_precision_are_not_lost() -> None:
     """A share of 0.001 of a bfloat16's move from 1 to 2 is below its resolution; a thousand of them are 63 %."""
     model = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
-    keeper = Keeper(TrainingSettings(smoothing=0.001), None)
+    keeper = Keeper(TrainingSettings(smoothing=0.001), measured=False)
     for t in range(1001):
         nn.init.constant_(model.weight, 2.0 if t else 1.0)
-        keeper.on_step_end(None, SimpleNamespace(global_step=10**6 + t), None, model=model)
+        keeper.follow(model, 10**6 + t)
     keeper.finish(model)
     assert model.weight.dtype == torch.bfloat16
     assert model.weight.item() == pytest.approx(2 - 0.999**1000, rel=2**-8)

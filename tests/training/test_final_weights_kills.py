@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,25 +105,21 @@ class Looks:
 
     def __init__(self, settings: TrainingSettings) -> None:
         self.settings, self.model = settings, nn.Linear(1, 1, bias=False)
-        self.keeper = Keeper(settings, lambda model: {})
+        self.keeper = Keeper(settings, measured=True)
         self.taken: list[float] = []
 
     def look(self, figure: float) -> bool:
         """A step and a look; whether it stops there."""
         self.taken.append(figure)
         nn.init.constant_(self.model.weight, len(self.taken))
-        control = SimpleNamespace(should_training_stop=False, should_save=False)
-        history = [{"development": {"accuracy": figure}}]
-        state = SimpleNamespace(global_step=len(self.taken), log_history=history)
-        self.keeper.on_step_end(None, state, control, model=self.model)
-        logs, args = {"loss": 1.0}, SimpleNamespace(save_strategy="steps")
-        self.keeper.on_log(args, state, control, logs=logs, model=self.model)
-        assert control.should_training_stop == control.should_save == self.keeper.stopped
-        return control.should_training_stop
+        self.keeper.follow(self.model, len(self.taken))
+        stops = self.keeper.look(self.model, {"accuracy": figure})
+        assert stops == self.keeper.stopped
+        return stops
 
     def reload(self, directory: Path) -> None:
         self.keeper.save(directory)
-        self.keeper = Keeper(self.settings, lambda model: {})
+        self.keeper = Keeper(self.settings, measured=True)
         self.keeper.load(directory, torch.device("cpu"))
 
     def end(self) -> float:

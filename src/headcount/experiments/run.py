@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -150,10 +151,6 @@ def _bench(
     """What the method works on."""
     followed = prepared.development.select(range(min(task.followed, len(prepared.development))))
 
-    def measure(model: Any) -> dict[str, float]:
-        figures: dict[str, float] = task.follow(model, followed, prepared.collator)
-        return figures
-
     return Workbench(
         model=model,
         data=prepared.train,
@@ -164,7 +161,7 @@ def _bench(
         shared=shared,
         trained=prepared.trained,
         development=prepared.development,
-        measure=measure if followed else None,
+        measure=partial(task.follow, dataset=followed, collator=prepared.collator) if followed else None,
         notes=dict(prepared.notes),
         context={"task": recipe.task, **recipe.data},
     )

@@ -120,9 +120,7 @@ def _generated_if_it_can(model: Any, inputs: Mapping[str, Tensor]) -> Tensor | N
         return None
 
 
-def gated_outputs(
-    model: Any, inputs: Mapping[str, Tensor], subset: Subset, sites: Sequence[LiveSite]
-) -> Computed:
+def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset, sites: Sequence[LiveSite]) -> Computed:
     """What the model computes with all other heads gated off, and while it generates.
 
     Raises:

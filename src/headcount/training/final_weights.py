@@ -1,20 +1,18 @@
 """Which weights a training ends with: the last, the best, a mean of several, an exponential average; and when it ends.
 
-A callback of the Trainer. What it keeps is written into the Trainer's checkpoints, so that a killed training goes on
+What is kept is written into the Trainer's checkpoints, so that a killed training goes on
 with it.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from headcount.errors import BadRecipe
 from headcount.settings.training import TrainingSettings
@@ -24,65 +22,56 @@ WEIGHTS, STATE = "kept.safetensors", "kept.json"
 Weights = dict[str, Tensor]
 
 
-class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+class Keeper:
     """Keeps weights during a training, and stops it when it brings nothing more.
 
     Args:
         settings: `smoothing`, `average`, `keep_best`, `stop_after`, `judge_by`.
-        measure: Figures of the model on development data. None: there are none.
+        measured: Whether there are figures of the model on development data.
         judges: Whether looks are judged. Where gates learn they are not: early ones belong to other heads.
     """
 
-    def __init__(
-        self, settings: TrainingSettings, measure: Callable[[Any], Mapping[str, float]] | None, judges: bool = True
-    ) -> None:
-        self.settings, self._measure = settings, measure
+    def __init__(self, settings: TrainingSettings, measured: bool, judges: bool = True) -> None:
+        self.settings = settings
         self.judges = judges and (settings.keep_best or settings.stop_after is not None)
         self.smooth: Weights = {}
         self.best: Weights = {}
         self.last: list[Weights] = []
         self.figure: float | None = None
         self.stalls, self.stopped = 0, False
-        if self.judges and measure is None:
+        if self.judges and not measured:
             raise BadRecipe(
                 "To keep the best weights, or to stop early, a training needs development data: hold out more examples."
             )
 
-    def measure(self, model: Any) -> Mapping[str, float]:
-        """The figures of the weights as they would be kept now, which are judged by them."""
-        assert self._measure is not None
-        with self._smoothed(model):
-            return self._measure(model)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def follow(self, model: nn.Module, step: int) -> None:
         """Let the average follow the weights; the first steps count for more, as in Marian."""
         if not self.settings.smoothing:
             return
-        share = max(self.settings.smoothing, 1 - (state.global_step + 1) / (state.global_step + 10))
-        weights = _weights(kwargs["model"])
+        share = max(self.settings.smoothing, 1 - (step + 1) / (step + 10))
+        weights = _weights(model)
         if not self.smooth:
             self.smooth = {name: _whole(weight).clone() for name, weight in weights.items()}
         for name, weight in weights.items():
             self.smooth[name].lerp_(_whole(weight), share)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Take the weights of this look, and judge them."""
-        if "loss" not in (logs or {}):
-            return
-        now = self.smooth or _weights(kwargs["model"])
+    def look(self, model: nn.Module, figures: Mapping[str, float]) -> bool:
+        """Take the weights of this look, and judge them by the figures; give whether the training should end."""
+        now = self.smooth or _weights(model)
         if self.settings.average:
             self.last = [*self.last, _copy(now)][-self.settings.average :]
         if not self.judges:
-            return
-        value = self._worth(state.log_history[-1]["development"])
+            return False
+        value = self._worth(figures)
         if self.figure is None or value > self.figure:
             self.figure, self.stalls = value, 0
             self.best = _copy(now) if self.settings.keep_best else {}
         else:
             self.stalls += 1
         if self.settings.stop_after is not None and self.stalls >= self.settings.stop_after:
-            self.stopped = control.should_training_stop = True
-            control.should_save = args.save_strategy == "steps"
+            self.stopped = True
+            return True
+        return False
 
     def save(self, checkpoint: str | Path) -> None:
         """Write what is kept into a checkpoint."""
@@ -125,7 +114,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         return -math.inf if math.isnan(worth) else worth
 
     @contextmanager
-    def _smoothed(self, model: nn.Module) -> Iterator[None]:
+    def smoothed(self, model: nn.Module) -> Iterator[None]:
+        """Within the block, the model has the weights as they would be kept now."""
         if not self.smooth:
             yield
             return

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback
 
 from headcount.running.measure import peak_so_far
 from headcount.settings.training import world_size
@@ -81,7 +79,7 @@ class StageFiles:
         return None if self.directory is None else self.directory / "moments.safetensors"
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+class Clock:
     """Writes beside each checkpoint what led to it, in seconds and bytes, so that a resumed run knows what it cost.
 
     Attributes:
@@ -94,9 +92,9 @@ class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         if file is not None and file.is_file():
             self.before = json.loads(file.read_text())
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the costs so far."""
-        if self.file is not None and state.is_world_process_zero:
+    def write(self) -> None:
+        """Write the costs so far, if anything is written."""
+        if self.file is not None:
             seconds = self.before["seconds"] + time.perf_counter() - self.start
             memory = max(self.before["peak_memory"], peak_so_far())
             write_atomically(self.file, json.dumps({"seconds": seconds, "peak_memory": memory}))

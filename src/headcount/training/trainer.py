@@ -29,6 +29,7 @@ from transformers.optimization import get_scheduler
 from headcount.gates.trainable import Gates
 from headcount.settings.training import TrainingSettings
 from headcount.training.final_weights import Keeper
+from headcount.training.stage_files import Clock
 
 
 class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -38,12 +39,11 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     state is written to the Trainer's history: it is kept in checkpoints, so a resumed run has all of it.
 
     Args:
-        gates: The gates on the Trainer's model. None: there are none, only `measure` applies.
-        measure: Figures of the model with its hard subset, taken at every log.
+        gates: The gates on the Trainer's model. None: there are none.
     """
 
-    def __init__(self, gates: Gates | None = None, measure: Callable[[Any], Mapping[str, float]] | None = None) -> None:
-        self.gates, self.measure, self.grad_scale = gates, measure, 1.0
+    def __init__(self, gates: Gates | None = None) -> None:
+        self.gates, self.grad_scale = gates, 1.0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Add the penalty's gradient to the loss's, at the scale that mixed precision gave the loss."""
@@ -68,13 +68,50 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
             control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write the gates' state, and the figures, to the history."""
+        """Write the gates' state to the history."""
+        if self.gates is not None and "loss" in (logs or {}):
+            state.log_history[-1].update(self.gates.watch())
+
+
+class StageCallback(GatesCallback):
+    """What happens during a stage, in one order: gates learn, figures are taken, weights are kept, costs are written.
+
+    Args:
+        gates: The gates on the model. None: there are none.
+        measure: Figures of the model with its hard subset, taken at every log. None: there are none.
+        keeper: Keeps the weights that the training ends with; the figures are of its weights.
+        clock: Writes the costs beside every checkpoint.
+    """
+
+    def __init__(
+        self, gates: Gates | None, measure: Callable[[Any], Mapping[str, float]] | None, keeper: Keeper, clock: Clock
+    ) -> None:
+        super().__init__(gates)
+        self.measure, self.keeper, self.clock = measure, keeper, clock
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log at the end, and let the average follow the weights."""
+        super().on_step_end(args, state, control, **kwargs)
+        self.keeper.follow(kwargs["model"], state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Look at the gates, measure, and let the keeper judge; it may end the training."""
         if "loss" not in (logs or {}):
             return
-        if self.gates is not None:
-            state.log_history[-1].update(self.gates.watch())
+        super().on_log(args, state, control, logs, **kwargs)
+        figures: dict[str, float] = {}
         if self.measure is not None:
-            state.log_history[-1]["development"] = dict(self.measure(kwargs["model"]))
+            with self.keeper.smoothed(kwargs["model"]):
+                figures = dict(self.measure(kwargs["model"]))
+            state.log_history[-1]["development"] = figures
+        if self.keeper.look(kwargs["model"], figures):
+            control.should_training_stop = True
+            control.should_save = args.save_strategy == "steps"
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the costs so far."""
+        if state.is_world_process_zero:
+            self.clock.write()
 
 
 def _peak(group: Mapping[str, Any], usual: float) -> float:
@@ -88,8 +125,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         sampler: The order of the examples.
-        gates: See `GatesCallback`; also `measure`.
-        keeper: Keeps the weights that the training ends with.
+        during: What happens during the stage; its gates are the model's.
         frozen: Leave the weights alone; only gates learn.
         first: The step of the schedule at which the stage begins.
         total: Steps of the whole schedule.
@@ -100,9 +136,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         self,
         *args: Any,
         sampler: Sampler[Any],
-        gates: Gates | None,
-        measure: Callable[[Any], Mapping[str, float]] | None,
-        keeper: Keeper,
+        during: StageCallback,
         frozen: bool,
         first: int,
         total: int,
@@ -118,13 +152,11 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
         # divide it by the number of batches that it accumulates.
         self.model_accepts_loss_kwargs = False
-        self.gates = gates
+        self.during = during
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(_Bar)
-        self.add_callback(GatesCallback(gates, measure))
-        self.keeper = keeper
-        self.add_callback(keeper)  # after the look is taken
+        self.add_callback(during)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self.sampler
@@ -133,7 +165,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         """Save the model; into a checkpoint also what is kept, before the state file that says it is whole."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None and self.is_world_process_zero():
-            self.keeper.save(output_dir)
+            self.during.keeper.save(output_dir)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The Trainer's own; with frozen weights, one that moves nothing but carries the schedule."""
@@ -183,7 +215,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         """
         loss: Tensor = super().training_step(*args, **kwargs)
         scaled = getattr(self.accelerator, "scaler", None) is not None
-        if self.frozen and scaled and self.gates is not None and self.gates.overflowed:
+        if self.frozen and scaled and self.during.gates is not None and self.during.gates.overflowed:
             self._anchor.grad = torch.full_like(self._anchor, torch.inf)
         return loss
 

@@ -24,8 +24,8 @@ from headcount.running.measure import peak_memory
 from headcount.settings.training import USUAL_EPOCHS, Stage, TrainingSettings, world_size
 from headcount.settings.writing import write_atomically
 from headcount.training.final_weights import Keeper
-from headcount.training.stage_files import Clock, StageFiles
-from headcount.training.trainer import GatedTrainer, arguments_for
+from headcount.training.stage_files import StageFiles
+from headcount.training.trainer import GatedTrainer, StageCallback, arguments_for
 from headcount.units.map import Subset
 
 LEAST_EXAMPLES = 16
@@ -136,8 +136,9 @@ class Workbench:
         # What a stage in the middle hands on are its last weights.
         to_the_end = (stage.first + steps == total or stage.last) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
-        keeper = Keeper(settings, self.measure, judges=gates is None)
-        trainer = self._trainer(gates, stage, moments, files, steps, total, keeper, clock)
+        keeper = Keeper(settings, self.measure is not None, judges=gates is None)
+        during = StageCallback(gates, self.measure, keeper, clock)
+        trainer = self._trainer(during, stage, moments, files, steps, total)
         with self.booked(stage.purpose) as cost:
             checkpoint, done = files.last_checkpoint()
             if checkpoint is not None:
@@ -173,14 +174,12 @@ class Workbench:
 
     def _trainer(
         self,
-        gates: Gates | None,
+        during: StageCallback,
         stage: Stage,
         moments: Mapping[str, Mapping[str, Tensor]] | None,
         files: StageFiles,
         steps: int,
         total: int,
-        keeper: Keeper,
-        clock: Clock,
     ) -> GatedTrainer:
         saves = self.settings
         if files.shared and not saves.checkpoint_every:  # the last one is what others take up
@@ -192,14 +191,11 @@ class Workbench:
             train_dataset=Batches(self.data) if by_tokens else self.data,
             data_collator=(lambda batches: self.collator(batches[0])) if by_tokens else self.collator,
             sampler=self._order(stage, steps, total),
-            gates=gates,
-            measure=None if self.measure is None else keeper.measure,
-            keeper=keeper,
+            during=during,
             frozen=stage.frozen,
             first=stage.first,
             total=total,
             moments=moments,
-            callbacks=[clock],
         )
 
     def _files(self, stage: Stage, total: int, steps: int) -> StageFiles:
