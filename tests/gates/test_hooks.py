@@ -193,7 +193,7 @@ def test_adam_begins_after_the_wait() -> None:
     scores, moments = torch.zeros(3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
     grad = torch.tensor([0.3, -0.01, 0.0], dtype=torch.float64)
     for step in (1000, 1001):
-        relaxation.update(scores, moments, grad, keep=2, step=step, lr_scale=1.0, sites=[0, 0, 0])
+        relaxation.update(scores, moments, grad, count=2, step=step, lr_scale=1.0, sites=[0, 0, 0])
     assert scores.tolist() == pytest.approx([-1.0, 1.0, 0.0], rel=1e-4)
 
 

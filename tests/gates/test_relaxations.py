@@ -20,7 +20,7 @@ from headcount.gates.relaxations import (
 )
 from headcount.gates.relaxations.fading import GONE
 from headcount.gates.relaxations.gumbel_topk import gumbel
-from headcount.gates.trainable import Relaxation
+from headcount.gates.relaxations.protocol import Relaxation
 
 DRAWS = 100_000
 LEARNING = [StraightThrough(2), HardConcrete(2), GumbelTopK(2, clip=0.7)]
@@ -41,7 +41,7 @@ def move(
     sites: tuple[int, ...] = (),
 ) -> None:  # fmt: skip
     sites = sites or (0,) * len(scores)
-    relaxation.update(scores, moments, grad, keep=keep, step=step, lr_scale=lr_scale, sites=sites)
+    relaxation.update(scores, moments, grad, count=keep, step=step, lr_scale=lr_scale, sites=sites)
 
 
 @pytest.mark.parametrize("relaxation", [*LEARNING, Fading(2, 0, 9)], ids=lambda each: type(each).__name__)

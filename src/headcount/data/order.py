@@ -75,6 +75,15 @@ def token_batches(
     return [*batches, order[start:]] if len(order) else batches
 
 
+def by_length(lengths: Sequence[int], size: int, tokens: int | None = None) -> list[Int[np.ndarray, " member"]]:
+    """All examples from short to long, in batches of so many; with tokens, of at most so many tokens instead."""
+    sizes = np.asarray(lengths)
+    order = np.argsort(sizes, kind="stable")
+    if tokens is not None:
+        return token_batches(sizes, order, tokens)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 class BatchOrder(Sampler[tuple[int, ...]]):
     """Batches of at most so many tokens in random order, epoch after epoch, as one stream; a stretch of it.
 

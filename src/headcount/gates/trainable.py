@@ -1,12 +1,10 @@
 """Trainable gates: scores that learn, by a relaxation, which heads to keep."""
 
-import math
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
@@ -14,62 +12,13 @@ from torch import Tensor, nn
 from headcount.anatomy import LiveSite, heads_of, survey, whole_model
 from headcount.errors import BadRecipe
 from headcount.gates.hooks import hook
+from headcount.gates.relaxations.protocol import Relaxation, entropy, generator
 from headcount.units.budget import Budget
 from headcount.units.choice import top, units_of
 from headcount.units.map import Head, Subset
 
 GATES_NAME = "headcount_gates"
 """The name under which gates are registered on a model."""
-
-
-@runtime_checkable
-class Relaxation(Protocol):
-    """A differentiable random subset: what makes gates trainable. Its fields are its hyper-parameters.
-
-    Attributes:
-        keep: The budget: a number of heads, or a fraction.
-    """
-
-    @property
-    def keep(self) -> int | float: ...
-    def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
-        """Scores to start from."""
-        ...
-
-    def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
-    ) -> Float64[Tensor, " head"]:
-        """Gates for one forward pass in training, differentiable in the scores."""
-        ...
-
-    def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
-        """What is added to the loss."""
-        ...
-
-    def update(
-        self,
-        scores: Float64[Tensor, " head"],
-        moments: Float64[Tensor, "2 head"],
-        grad: Float64[Tensor, " head"],
-        *,
-        keep: int,
-        step: int,
-        lr_scale: float,
-        sites: Sequence[int],
-    ) -> None:
-        """Move the scores, in place, by a finite gradient; `moments` starts at zeros and is kept from step to step.
-
-        `lr_scale` is where the model's schedule is, in [0, 1]; `sites` has for each head the number of its site.
-        """
-        ...
-
-    def remaining(self, step: int) -> int:
-        """Optimiser steps from this one until its schedule is over and the subset is what the model trains with."""
-        ...
-
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
-        """What a record should hold of the relaxation at this step: its temperature, say."""
-        ...
 
 
 class Gates(nn.Module):
@@ -90,7 +39,7 @@ class Gates(nn.Module):
         unit: What shares a gate; see `Budget`.
         units: Flat indices of the heads that share each gate.
         keep_heads: How many of the candidates are to stay.
-        keep: How many units those are.
+        count: How many units those are.
         scores: One for each unit; on the CPU, in float64. Shape: (unit,).
         moments: Of their Adam. Shape: (2, unit).
         steps: How often they have learned.
@@ -99,7 +48,7 @@ class Gates(nn.Module):
     """
 
     def __init__(
-        self, relaxation: Relaxation, candidates: Subset, present: Subset, keep: int, unit: str, seed: int
+        self, relaxation: Relaxation, candidates: Subset, present: Subset, keep_heads: int, unit: str, seed: int
     ) -> None:
         super().__init__()
         self.relaxation, self.candidates, self.unit, self.seed = relaxation, candidates, unit, seed
@@ -110,8 +59,7 @@ class Gates(nn.Module):
                 f"Gates are learned for units of one size, but heads of this model go together in {sorted(sizes)}. "
                 f"Give a budget over one kind of site: {', '.join(sorted({s.kind for s in present.head_map.sites}))}."
             )
-        size = max(sizes, default=1)
-        self.keep_heads, self.keep = keep, keep // size
+        self.keep_heads, self.count = keep_heads, keep_heads // max(sizes, default=1)
         # _of_head[i]: the unit that the i-th candidate is in.
         unit_of = {index: number for number, heads in enumerate(self.units) for index in heads}
         self._of_head = [unit_of[index] for index in candidates.indices]
@@ -119,7 +67,7 @@ class Gates(nn.Module):
         self._sites = [names.index(candidates.head_map.head(heads[0]).site) for heads in self.units]
         self.always = present - candidates
         self._identity = zlib.crc32(repr(self.units).encode())
-        self.scores = relaxation.initial_scores(len(self.units), self._generator(-1))
+        self.scores = relaxation.initial_scores(len(self.units), generator(seed, -1))
         self.moments = torch.zeros(2, len(self.units), dtype=torch.float64)
         self.steps = self.draws = self.dropped = 0
         self._leaves: list[Tensor] = []
@@ -146,8 +94,7 @@ class Gates(nn.Module):
 
     def penalty(self) -> Float64[Tensor, ""]:
         """What the relaxation adds to the loss of the forward pass just made. On the CPU, in float64."""
-        scores = self._leaves[-1] if self._leaves else self.scores
-        return self.relaxation.penalty(scores)
+        return self.relaxation.penalty(self._leaves[-1] if self._leaves else self.scores)
 
     @property
     def overflowed(self) -> bool:
@@ -193,7 +140,7 @@ class Gates(nn.Module):
         self._signal = float(grad.abs().mean()) if len(grad) else 0.0
         self.relaxation.update(
             self.scores, self.moments, grad,
-            keep=self.keep, step=self.steps, lr_scale=lr_scale, sites=self._sites,
+            count=self.count, step=self.steps, lr_scale=lr_scale, sites=self._sites,
         )  # fmt: skip
 
     def start_from(self, scores: Float64[Tensor, " head"]) -> None:
@@ -219,13 +166,13 @@ class Gates(nn.Module):
         is in and the first that is out, and how many gradients were dropped because they were not finite.
         """
         ordered = self.scores.sort(descending=True).values
-        gap = float(ordered[self.keep - 1] - ordered[self.keep]) if 0 < self.keep < len(ordered) else 0.0
+        gap = float(ordered[self.count - 1] - ordered[self.count]) if 0 < self.count < len(ordered) else 0.0
         subset = self.subset()
         return {
             "step": self.steps,
             "heads": str(subset),
             "kept": list((subset - self.always).indices),
-            **self.relaxation.watch(self.scores, self.keep, self.steps),
+            **self.relaxation.watch(self.scores, self.count, self.steps),
             "entropy": self._entropy,
             "signal": self._signal,
             "gap_at_k": gap,
@@ -250,20 +197,15 @@ class Gates(nn.Module):
         self.steps, self.draws, self.dropped = (int(n) for n in state[1:4])
         self.scores, self.moments = state[4 : 4 + heads], state[4 + heads :].reshape(2, heads)
 
-    def _generator(self, draw: int) -> torch.Generator:
-        # Mixed first: torch's CPU generator looks at 32 bits of a seed, and neighbouring seeds must not be alike.
-        mixed = np.random.SeedSequence([self.seed, draw + 1]).generate_state(1)[0]
-        return torch.Generator().manual_seed(int(mixed))
-
     def _draw(self, model: nn.Module, args: Any) -> None:
         """Before the model's forward pass: one draw for all its sites."""
         if not model.training:
             self._drawn = None
             return
         leaf = self.scores.clone().requires_grad_(torch.is_grad_enabled())
-        gates = self.relaxation.sample(leaf, self.keep, self.steps, self._generator(self.draws))
+        gates = self.relaxation.sample(leaf, self.count, self.steps, generator(self.seed, self.draws))
         self.draws += 1
-        self._entropy = _entropy(gates.detach())
+        self._entropy = entropy(gates.detach())
         if torch.is_grad_enabled():
             self._leaves.append(leaf)
             self._learnable = self._learnable or gates.requires_grad
@@ -272,8 +214,7 @@ class Gates(nn.Module):
         self._drawn = everywhere.index_copy(0, where, gates[self._of_head])
 
     def _attach(self, model: nn.Module, sites: Sequence[LiveSite]) -> None:
-        there = [live for live in sites if live.kept]
-        flat = self.candidates.head_map.index
+        there, flat = [live for live in sites if live.kept], self.candidates.head_map.index
         self._where = {live.site.name: [flat(Head(live.site.name, i)) for i in live.kept] for live in there}
         # Methods, not functions: a copy of the model is hooked to its own copy of these gates.
         self._handles = [model.register_forward_pre_hook(self._draw)]
@@ -318,13 +259,6 @@ class Gates(nn.Module):
         self._handles = []
 
 
-def _entropy(gates: Float64[Tensor, " head"]) -> float:
-    """The mean binary entropy of gates, taken as probabilities, in bits."""
-    p = gates.clamp(0.0, 1.0)
-    bits = torch.special.entr(p) + torch.special.entr(1 - p)
-    return float(bits.mean()) / math.log(2) if len(p) else 0.0
-
-
 def attach(
     model: nn.Module, relaxation: Relaxation, *, sites: str | None = None, unit: str = "group", seed: int = 0
 ) -> Gates:
@@ -349,8 +283,8 @@ def attach(
         raise BadRecipe("This model already has gates. Take them off first: headcount.detach(model).")
     sites_of_model = survey(model)
     there = heads_of(sites_of_model)
-    candidates, keep = Budget(relaxation.keep, sites, unit).resolve(there)
-    gates = Gates(relaxation, candidates, there, keep, unit, seed)
+    candidates, keep_heads = Budget(relaxation.keep, sites, unit).resolve(there)
+    gates = Gates(relaxation, candidates, there, keep_heads, unit, seed)
     gates._attach(model, sites_of_model)
     model.add_module(GATES_NAME, gates)
     return gates

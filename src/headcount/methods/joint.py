@@ -6,7 +6,8 @@ from typing import ClassVar
 from jaxtyping import Float64
 from torch import Tensor
 
-from headcount.gates.trainable import Gates, Relaxation, attach, detach
+from headcount.gates.relaxations.protocol import Relaxation
+from headcount.gates.trainable import Gates, attach, detach
 from headcount.methods.facts import Method
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,8 @@ from headcount.settings.training import TrainingSettings
 
 WEIGHTS, STATE = "kept.safetensors", "kept.json"
 """The files in a checkpoint."""
+NOTHING_KEPT: Mapping[str, Any] = {"smoothing": 0.0, "average": 0, "keep_best": False, "stop_after": None}
+"""Settings of a training that ends with its last weights."""
 Weights = dict[str, Tensor]
 
 

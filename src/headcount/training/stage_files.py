@@ -1,16 +1,20 @@
 """What a stage of training leaves on disk: a killed run takes it up again, and several runs may share it."""
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from datasets import Dataset
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from headcount.directory.fingerprint import dataset_digest, digest
 from headcount.running.measure import peak_so_far
 from headcount.settings.training import world_size
 from headcount.settings.writing import write_atomically
@@ -77,6 +81,15 @@ class StageFiles:
     @property
     def _moments(self) -> Path | None:
         return None if self.directory is None else self.directory / "moments.safetensors"
+
+
+def name_of_stage(parts: Sequence[Any], model: Any, *data: Dataset | None) -> str:
+    """The name of what several runs share: a digest of all that defines the stage, and of its model and data."""
+    # Models of the same weights may differ in what their configurations say, dropout for one.
+    config = getattr(model, "config", None)
+    defined = json.dumps([*parts, {} if config is None else config.to_dict()], sort_keys=True, default=str)
+    digests = (digest(model), *map(dataset_digest, data))
+    return hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
 
 
 class Clock:

@@ -224,6 +224,11 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
 
+    def looks(self, stage: str) -> list[dict[str, Any]]:
+        """What was seen at each log, as a record holds it."""
+        found = [look for look in self.state.log_history if "loss" in look]
+        return [{"stage": stage, **{name: look[name] for name in look if name != "epoch"}} for look in found]
+
     def adam(self) -> dict[str, dict[str, Tensor]]:
         """What Adam knows of each parameter, by its name."""
         state = self.optimizer.state

@@ -1,6 +1,5 @@
 """What a method works on: a model, data and settings, and the books of what was trained."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -16,22 +15,19 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
-from headcount.data.order import Batches, BatchOrder, ExampleOrder, token_batches
-from headcount.directory.fingerprint import dataset_digest, digest
+from headcount.data.order import Batches, BatchOrder, ExampleOrder, by_length
 from headcount.errors import BadData
 from headcount.gates.trainable import Gates
 from headcount.running.measure import peak_memory
 from headcount.settings.training import USUAL_EPOCHS, Stage, TrainingSettings, world_size
 from headcount.settings.writing import write_atomically
-from headcount.training.final_weights import Keeper
-from headcount.training.stage_files import StageFiles
+from headcount.training.final_weights import NOTHING_KEPT, Keeper
+from headcount.training.stage_files import StageFiles, name_of_stage
 from headcount.training.trainer import GatedTrainer, StageCallback, arguments_for
 from headcount.units.map import Subset
 
 LEAST_EXAMPLES = 16
 """Fewer examples than this do not tell heads apart."""
-NOTHING_KEPT: Mapping[str, Any] = {"smoothing": 0.0, "average": 0, "keep_best": False, "stop_after": None}
-"""Settings of a training that ends with its last weights."""
 
 
 @dataclass
@@ -162,7 +158,7 @@ class Workbench:
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
         self.trained = True
-        self.dynamics += [_look(stage.name, look) for look in trainer.state.log_history if "loss" in look]
+        self.dynamics += trainer.looks(stage.name)
         if not stage.keeps_moments:
             return {}
         if over and files.has_moments():
@@ -204,14 +200,8 @@ class Workbench:
             return StageFiles(None)
         if self.shared is None or not stage.shared:
             return StageFiles(self.directory / stage.name)
-        # Models of the same weights may differ in what their configurations say, dropout for one.
-        config = getattr(self.model, "config", None)
         parts = [asdict(stage), asdict(self.settings), self.seed, total, steps, self.context]
-        parts.append({} if config is None else config.to_dict())
-        defined = json.dumps(parts, sort_keys=True, default=str)
-        digests = (digest(self.model), dataset_digest(self.data), dataset_digest(self.development))
-        name = hashlib.sha256("|".join((defined, *digests)).encode()).hexdigest()[:16]
-        return StageFiles(self.shared / name, shared=True)
+        return StageFiles(self.shared / name_of_stage(parts, self.model, self.data, self.development), shared=True)
 
     def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder | BatchOrder:
         settings, count, skip = self.settings, steps * self._batches_a_step, stage.skip * self._batches_a_step
@@ -295,13 +285,8 @@ class Workbench:
         return self.development_batches() if importance.needs_examples else iter(())
 
     def _batches(self, rows: Dataset) -> Iterator[Mapping[str, Tensor]]:
-        lengths, size = np.asarray(rows["length"]), self.settings.batch_size
-        order = np.argsort(lengths, kind="stable")
-        chosen = [order[start : start + size] for start in range(0, len(rows), size)]
-        if self.settings.batch_tokens is not None:
-            chosen = token_batches(lengths, order, self.settings.batch_tokens)
         device = next(self.model.parameters()).device
-        for members in chosen:
+        for members in by_length(rows["length"], self.settings.batch_size, self.settings.batch_tokens):
             batch = self.collator([rows[i] for i in members.tolist()])
             yield {name: value.to(device) for name, value in batch.items()}
 
@@ -311,7 +296,3 @@ class Workbench:
         for look in self.dynamics:
             if "kept" in look:
                 look["finally_kept"] = len(final & set(look["kept"])) / max(1, len(look["kept"]))
-
-
-def _look(stage: str, look: Mapping[str, Any]) -> dict[str, Any]:
-    return {"stage": stage, **{name: value for name, value in look.items() if name != "epoch"}}

@@ -44,24 +44,24 @@ class Fading:
                 "in order, and the memory in [0, 1)."
             )
 
-    def left(self, heads: int, keep: int, step: int) -> int:
+    def left(self, heads: int, count: int, step: int) -> int:
         """How many heads are left at a step (Zhu and Gupta 2017, eq. 1): all until `first`, K from `last` on."""
         if step >= self.last:
-            return keep
+            return count
         if step <= self.first:
             return heads
         still = 1 - (step - self.first) / (self.last - self.first)
-        return keep + round((heads - keep) * still**3)
+        return count + round((heads - count) * still**3)
 
     def initial_scores(self, heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
         """All alike: nothing is known yet."""
         return torch.zeros(heads, dtype=torch.float64)
 
     def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
+        self, scores: Float64[Tensor, " head"], count: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """One for the heads that are left, zero for those that left; nothing is drawn."""
-        return hard_top_k(scores, self.left(scores.shape[0], keep, step))
+        return hard_top_k(scores, self.left(scores.shape[0], count, step))
 
     def penalty(self, scores: Float64[Tensor, " head"]) -> Float64[Tensor, ""]:
         """Nothing: the budget is a hard constraint."""
@@ -73,13 +73,13 @@ class Fading:
         moments: Float64[Tensor, "2 head"],
         grad: Float64[Tensor, " head"],
         *,
-        keep: int,
+        count: int,
         step: int,
         lr_scale: float,
         sites: Sequence[int],
     ) -> None:
         """Take |gradient| into the running mean, and let go of the least important that the schedule wants gone."""
-        stay = hard_top_k(scores, self.left(scores.shape[0], keep, step)).bool()
+        stay = hard_top_k(scores, self.left(scores.shape[0], count, step)).bool()
         moments[0].lerp_(grad.abs(), 1 - self.memory)
         importance = moments[0] / (1 - self.memory ** (step + 1))
         if self.layer_norm:
@@ -93,6 +93,6 @@ class Fading:
         """Steps until only K heads are left."""
         return max(0, self.last - step)
 
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
         """How many heads are left."""
-        return {"left": self.left(len(scores), keep, step)}
+        return {"left": self.left(len(scores), count, step)}

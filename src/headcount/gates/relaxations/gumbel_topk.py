@@ -20,14 +20,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from headcount.errors import BadRecipe
-from headcount.gates.relaxations.annealing import LogLinear
 from headcount.gates.relaxations.learned import LearnedScores
 
 
 class _SoftTopK(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, perturbed: Tensor, keep: int, temperature: float) -> Tensor:
-        race = _race(perturbed.detach().numpy(), keep, temperature)
+    def forward(ctx: Any, perturbed: Tensor, count: int, temperature: float) -> Tensor:
+        race = _race(perturbed.detach().numpy(), count, temperature)
         ctx.race, ctx.temperature = race, temperature
         return torch.from_numpy(_gates(race))
 
@@ -36,18 +35,18 @@ class _SoftTopK(torch.autograd.Function):
         return torch.from_numpy(_race_backward(ctx.race, ctx.temperature, grads[0].numpy())), None, None
 
 
-def soft_top_k(perturbed: Float64[Tensor, " head"], keep: int, temperature: float) -> Float64[Tensor, " head"]:
+def soft_top_k(perturbed: Float64[Tensor, " head"], count: int, temperature: float) -> Float64[Tensor, " head"]:
     """Relaxed K-hot gates of perturbed scores (eqs. 14 to 19): at least 0, summing to K; the top K as it gets cold.
 
     A single gate can exceed 1 while the temperature is high. K = 0 and K = H leave nothing to choose: all zeros, all
     ones, and no gradient. The temperature must be positive.
     """
     heads = perturbed.shape[0]
-    if not 0 <= keep <= heads:
-        raise BadRecipe(f"Cannot keep {keep} of {heads} heads. Give a number from 0 to {heads}.")
-    if keep in (0, heads):
-        return torch.full_like(perturbed, float(keep == heads)).detach()
-    gates: Tensor = _SoftTopK.apply(perturbed, keep, temperature)  # type: ignore[no-untyped-call]
+    if not 0 <= count <= heads:
+        raise BadRecipe(f"Cannot keep {count} of {heads} heads. Give a number from 0 to {heads}.")
+    if count in (0, heads):
+        return torch.full_like(perturbed, float(count == heads)).detach()
+    gates: Tensor = _SoftTopK.apply(perturbed, count, temperature)  # type: ignore[no-untyped-call]
     return gates
 
 
@@ -56,9 +55,9 @@ Race = tuple[Float64[np.ndarray, "k head"], list[int], list[float], list[float]]
 the leader's p; and 1 - p of it, to full precision."""
 
 
-def _race(perturbed: Float64[np.ndarray, " head"], keep: int, temperature: float) -> Race:
+def _race(perturbed: Float64[np.ndarray, " head"], count: int, temperature: float) -> Race:
     z, coldness = perturbed / temperature, 1 / temperature
-    others, lost = np.empty((keep, z.size)), np.empty_like(z)
+    others, lost = np.empty((count, z.size)), np.empty_like(z)
     leaders, shares, rests = [], [], []
     for o in others:
         leader = int(z.argmax())
@@ -129,6 +128,36 @@ def gumbel(heads: int, generator: torch.Generator) -> Float64[Tensor, " head"]:
 
 
 @dataclass(frozen=True)
+class LogLinear:
+    """A temperature that falls on a log-linear scale, then stays (Li et al. 2021, eq. 24 and Table 2).
+
+    Attributes:
+        start: Temperature at the first step.
+        end: Temperature from step `steps` on.
+        steps: Optimiser steps of cooling, counted from the start of this training. 0: at `end` from the first step.
+        wait: Steps before that, in which all gates are one: the model trains unpruned. Not in the paper.
+    """
+
+    start: float = 1000.0
+    end: float = 1e-8
+    steps: int = 25_000
+    wait: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.start > 0 and self.end > 0):
+            raise BadRecipe(f"Temperatures must be positive, got {self.start} at the start and {self.end} at the end.")
+        if not (self.steps >= 0 and self.wait >= 0):
+            raise BadRecipe(f"Steps must be at least 0, got {self.steps} of cooling and {self.wait} before.")
+
+    def __call__(self, step: int) -> float:
+        """The temperature at an optimiser step, from 0."""
+        cooled = max(0, step - self.wait)
+        if cooled >= self.steps:
+            return self.end
+        return math.exp(math.log(self.start) + cooled / self.steps * (math.log(self.end) - math.log(self.start)))
+
+
+@dataclass(frozen=True)
 class GumbelTopK(LearnedScores):
     """Differentiable subset pruning's gates (Li et al. 2021): a relaxed random K-subset with learned scores.
 
@@ -158,16 +187,16 @@ class GumbelTopK(LearnedScores):
         self._require_learning()
 
     def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
+        self, scores: Float64[Tensor, " head"], count: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """Gates for one forward pass: soft top-K of the scores plus fresh Gumbel noise."""
         if step < self.annealing.wait:
             return torch.ones_like(scores).detach()
         temperature = self.annealing(step)
         noise = gumbel(scores.shape[0], generator) * (min(1.0, temperature) if self.cooling_noise else 1.0)
-        gates = soft_top_k(scores + noise, keep, temperature)
-        if self.mean_one and keep:
-            gates = gates * (keep / gates.detach().square().sum())
+        gates = soft_top_k(scores + noise, count, temperature)
+        if self.mean_one and count:
+            gates = gates * (count / gates.detach().square().sum())
         return gates
 
     def update(self, *args: Any, step: int, **kwargs: Any) -> None:
@@ -179,6 +208,6 @@ class GumbelTopK(LearnedScores):
         cooling = self.annealing.steps if self.annealing.start != self.annealing.end else 0
         return max(0, self.annealing.wait + cooling - step)
 
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
         """The temperature."""
         return {"temperature": self.annealing(step)}

@@ -65,7 +65,7 @@ class HardConcrete(LearnedScores):
         return (2 * torch.rand(heads, dtype=torch.float64, generator=generator) - 1) * 0.68
 
     def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
+        self, scores: Float64[Tensor, " head"], count: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """Gates for one forward pass, with fresh noise."""
         uniform = torch.rand(scores.shape[0], dtype=torch.float64, generator=generator).clamp(MARGIN, 1 - MARGIN)
@@ -87,7 +87,7 @@ class HardConcrete(LearnedScores):
         """How many gates are open without noise: the count that lambda led to, before it is adjusted to the budget."""
         return int((self.expected(scores) > self.open_above).sum())
 
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
         """How many gates are open without noise, and how many are expected to be with it."""
         return {"open": self.alive(scores), "expected_open": float(self.open_probability(scores).sum())}
 

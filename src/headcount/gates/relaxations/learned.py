@@ -44,7 +44,7 @@ class LearnedScores:
         moments: Float64[Tensor, "2 head"],
         grad: Float64[Tensor, " head"],
         *,
-        keep: int,
+        count: int,
         step: int,
         lr_scale: float,
         sites: Sequence[int],

@@ -17,9 +17,9 @@ from headcount.gates.relaxations.learned import LearnedScores
 
 class _HardTopK(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, keep: int) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, count: int) -> Tensor:
         # Stable, so that ties go to the head that comes first, as in the final subset.
-        best = torch.sort(scores, descending=True, stable=True).indices[:keep]
+        best = torch.sort(scores, descending=True, stable=True).indices[:count]
         return torch.zeros_like(scores).index_fill_(0, best, 1.0)
 
     @staticmethod
@@ -27,11 +27,11 @@ class _HardTopK(torch.autograd.Function):
         return grads[0], None
 
 
-def hard_top_k(scores: Float64[Tensor, " head"], keep: int) -> Float64[Tensor, " head"]:
+def hard_top_k(scores: Float64[Tensor, " head"], count: int) -> Float64[Tensor, " head"]:
     """One for the top K scores, zero for the rest; its gradient is passed through to all heads, kept or not."""
-    if not 0 <= keep <= scores.shape[0]:
-        raise BadRecipe(f"Cannot keep {keep} of {scores.shape[0]} heads. Give a number from 0 to {scores.shape[0]}.")
-    gates: Tensor = _HardTopK.apply(scores, keep)  # type: ignore[no-untyped-call]
+    if not 0 <= count <= scores.shape[0]:
+        raise BadRecipe(f"Cannot keep {count} of {scores.shape[0]} heads. Give a number from 0 to {scores.shape[0]}.")
+    gates: Tensor = _HardTopK.apply(scores, count)  # type: ignore[no-untyped-call]
     return gates
 
 
@@ -55,11 +55,11 @@ class StraightThrough(LearnedScores):
         self._require_learning()
 
     def sample(
-        self, scores: Float64[Tensor, " head"], keep: int, step: int, generator: torch.Generator
+        self, scores: Float64[Tensor, " head"], count: int, step: int, generator: torch.Generator
     ) -> Float64[Tensor, " head"]:
         """The top K of the scores as they are: nothing is drawn."""
-        return hard_top_k(scores, keep)
+        return hard_top_k(scores, count)
 
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
         """Nothing: gates are hard at every step."""
         return {}
