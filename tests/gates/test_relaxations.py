@@ -20,7 +20,7 @@ from headcount.gates.relaxations import (
 )
 from headcount.gates.relaxations.fading import GONE
 from headcount.gates.relaxations.gumbel_topk import gumbel
-from headcount.gates.relaxations.protocol import Relaxation
+from headcount.gates.relaxations.learned import Relaxation
 
 DRAWS = 100_000
 LEARNING = [StraightThrough(2), HardConcrete(2), GumbelTopK(2, clip=0.7)]

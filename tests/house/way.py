@@ -1,5 +1,10 @@
-"""The way of a call through the house: the files whose functions run, and the calls that climb to a higher floor."""
+"""The way of a call through the house: the files whose functions run, and the calls that climb to a higher floor.
 
+As a script it runs a command of headcount and prints its way: `python tests/house/way.py prune …`. Tests run it in
+another process: within pytest a check of types stands between a function and its caller.
+"""
+
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -73,3 +78,20 @@ class _Names(dict[str, str | None]):
     def __missing__(self, path: str) -> str | None:
         self[path] = path.removeprefix(self._root) if path.startswith(self._root) else None
         return self[path]
+
+
+def main() -> None:
+    """Run the command of the arguments, and print its way as the last line."""
+    import headcount.cli
+
+    with traced(Path(headcount.cli.__file__).parents[1]) as way:
+        try:
+            headcount.cli.main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    print(json.dumps({"files": sorted(way.files), "calls": sorted(way.calls)}))
+
+
+if __name__ == "__main__":
+    main()

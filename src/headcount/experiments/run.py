@@ -86,15 +86,12 @@ def _carry_out(
 ) -> Record:
     task = recipe.make_task()
     checkpoints = checkpoints_of(recipe, output)
-    try:
+    with _clearing(checkpoints):
         prepared = task.prepare(recipe.model, checkpoints)
         require_same_start(checkpoints, prepared)
         model = prepared.model.to(own_device())
         before, heads = _State.of(model), present(model)
         _, keep = recipe.budget.resolve(heads)
-    except PruningError:
-        clear(checkpoints)
-        raise
     stored = _dtypes(model)
     if half := {torch.float16, torch.bfloat16} & {*stored.values()}:  # too coarse for the steps of an optimiser
         model = model.float()
@@ -105,12 +102,8 @@ def _carry_out(
     recipe, chosen = _chosen(recipe, bench, say)
     sites = len(heads.head_map.sites)
     say(f"{len(heads)} heads in {sites} sites; {recipe.method} keeps {_kept(recipe, keep)}.")
-    try:
-        with _noise_of_its_own(), naming_a_full_disk(checkpoints):
-            subset = chosen.select(bench, recipe.budget)
-    except PruningError:
-        clear(checkpoints)
-        raise
+    with _clearing(checkpoints), _noise_of_its_own(), naming_a_full_disk(checkpoints):
+        subset = chosen.select(bench, recipe.budget)
     bench.close(subset)
     bench.notes.update(notes)
     for name, tensor in _tensors(bench.model):
@@ -253,6 +246,16 @@ def _flops(model: Any) -> int:
         return forward_flops(model, 1, min(128, longest_input(model) or 128))
     except PruningError:
         return 0
+
+
+@contextmanager
+def _clearing(checkpoints: Path) -> Iterator[None]:
+    """Remove the checkpoints when the block ends in an error that the same call would end in again."""
+    try:
+        yield
+    except PruningError:
+        clear(checkpoints)
+        raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from headcount.anatomy import LiveSite, heads_of, survey, whole_model
 from headcount.errors import BadRecipe
 from headcount.gates.hooks import hook
-from headcount.gates.relaxations.protocol import Relaxation, entropy, generator
+from headcount.gates.relaxations.learned import Relaxation, entropy, generator
 from headcount.units.budget import Budget
 from headcount.units.choice import top, units_of
 from headcount.units.map import Head, Subset

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from headcount.errors import BadRecipe
-from headcount.gates.relaxations.protocol import Relaxation
+from headcount.gates.relaxations.learned import Relaxation
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.map import Subset

@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float64
 from torch import Tensor
 
-from headcount.gates.relaxations.protocol import Relaxation
+from headcount.gates.relaxations.learned import Relaxation
 from headcount.gates.trainable import Gates, attach, detach
 from headcount.methods.facts import Method
 from headcount.settings.training import Stage

@@ -224,6 +224,17 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
 
+    def learn(self, checkpoint: str | None) -> None:
+        """Train, from a checkpoint if there is one; weights that are frozen need no gradients meanwhile."""
+        trainable = [p for p in self.model.parameters() if p.requires_grad] if self.frozen else []
+        for parameter in trainable:
+            parameter.requires_grad = False
+        try:
+            self.train(resume_from_checkpoint=checkpoint)
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad = True
+
     def looks(self, stage: str) -> list[dict[str, Any]]:
         """What was seen at each log, as a record holds it."""
         found = [look for look in self.state.log_history if "loss" in look]
@@ -282,8 +293,7 @@ def arguments_for(
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
     )
-    # Several GPUs in one process would be torch's DataParallel, whose threads share one draw of gates badly; one
-    # process a GPU (torchrun, accelerate launch) is faster anyway.
+    # Several GPUs in one process would share one draw of gates badly (DataParallel); torchrun is faster anyway.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments

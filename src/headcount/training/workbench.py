@@ -128,7 +128,6 @@ class Workbench:
     ) -> dict[str, dict[str, Tensor]]:
         device = next(self.model.parameters()).device
         clock = files.clock()
-        trainable = [p for p in self.model.parameters() if p.requires_grad] if stage.frozen else []
         # What a stage in the middle hands on are its last weights.
         to_the_end = (stage.first + steps == total or stage.last) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
@@ -143,13 +142,7 @@ class Workbench:
             if over:
                 trainer.load(str(checkpoint))
             else:
-                for parameter in trainable:
-                    parameter.requires_grad = False
-                try:
-                    trainer.train(resume_from_checkpoint=checkpoint)
-                finally:
-                    for parameter in trainable:
-                        parameter.requires_grad = True
+                trainer.learn(checkpoint)
             cost["steps"] += trainer.state.global_step
             cost["seconds"] += clock.before["seconds"]
             cost["peak_memory"] = max(cost["peak_memory"], clock.before["peak_memory"])
@@ -159,8 +152,10 @@ class Workbench:
         self.model.eval()
         self.trained = True
         self.dynamics += trainer.looks(stage.name)
-        if not stage.keeps_moments:
-            return {}
+        return self._moments(trainer, files, over) if stage.keeps_moments else {}
+
+    @staticmethod
+    def _moments(trainer: GatedTrainer, files: StageFiles, over: bool) -> dict[str, dict[str, Tensor]]:
         if over and files.has_moments():
             return files.read_moments()
         known = trainer.adam()
