@@ -6,8 +6,8 @@ import random
 import sys
 import types
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,7 +238,8 @@ def test_the_documented_method_works(
 
 def test_a_method_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by its entry point; its module may leave annotations as text."""
-    names: dict[str, Any] = {"__name__": "plugged"}
+    module = types.ModuleType("plugged")
+    names = vars(module)
     text = """
 from __future__ import annotations
 from dataclasses import dataclass
@@ -249,9 +250,9 @@ class Plugged(Method):
     paradigm = "pipelined"
     weight: float = 1.0
 """
-    monkeypatch.setitem(sys.modules, "plugged", types.ModuleType("plugged"))
+    monkeypatch.setitem(sys.modules, "plugged", module)
     exec(text, names)
-    found = SimpleNamespace(name="plugged", load=lambda: names["Plugged"])
+    found = EntryPoint("plugged", "plugged:Plugged", "headcount.methods")
     monkeypatch.setattr("headcount.methods.entry_points", lambda group: [found] if group == "headcount.methods" else [])
     assert method("plugged", {"weight": 2}) == names["Plugged"](weight=2)
     with pytest.raises(BadRecipe, match="Option 'weight' of method 'plugged' is a number, got 'much'"):
