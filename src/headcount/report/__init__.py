@@ -6,8 +6,9 @@ from pathlib import Path
 
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES
-from headcount.report.groups import Group, group
+from headcount.report.groups import group
 from headcount.report.page import Part, Section, page
+from headcount.report.recorded import Group
 from headcount.report.static import write_figure, write_surviving, write_table
 from headcount.report.surviving import surviving
 from headcount.report.tables import TABLES

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from headcount.report.groups import Group, Run, number
+from headcount.report.recorded import Group, RecordedRun, number
 from headcount.report.values import Figure, Line, Point
 
 Look = Mapping[str, Any]
@@ -105,13 +105,13 @@ def _unpruned(group: Group, value: Callable[[Look], float | None]) -> list[Line]
     return [line for line in lines if line.points]
 
 
-def _line(name: str, run: Run, colour: int, value: Callable[[Look], float | None]) -> Line:
+def _line(name: str, run: RecordedRun, colour: int, value: Callable[[Look], float | None]) -> Line:
     told = [(number(look.get("step")), value(look)) for look in looks_of(run)]
     at = [Point(x, y, y, y, (run.index,)) for x, y in told if x is not None and y is not None]
     return Line(name, tuple(at), colour)
 
 
-def looks_of(run: Run) -> list[Look]:
+def looks_of(run: RecordedRun) -> list[Look]:
     """The looks of the training that led to the subset: of several stages the last that ended with it, or the last."""
     looks = [look for look in run.record.dynamics if isinstance(look, dict) and number(look.get("step")) is not None]
     stages: dict[Any, list[Look]] = {}

@@ -6,7 +6,7 @@ Li et al. 2021 (L) and Behnke and Heafield 2020 (B) have them as is said of each
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from headcount.report.groups import Group, Run, Series, number
+from headcount.report.recorded import Group, RecordedRun, Series, number
 from headcount.report.values import Figure, Line, Point, point
 
 KEPT = "heads kept"
@@ -74,7 +74,7 @@ def size_quality(group: Group) -> Figure:
 
 def lambdas(group: Group) -> Figure:
     """Heads that the penalty left open, against its weight (L, Figure 2); the search's path is in it."""
-    found: dict[float, list[tuple[Run, float]]] = {}
+    found: dict[float, list[tuple[RecordedRun, float]]] = {}
     for run in (run for series in group.series for run in series.runs):
         note = run.record.notes.get("voita")
         note = note if isinstance(note, dict) else {}
@@ -95,7 +95,7 @@ def lambdas(group: Group) -> Figure:
 def costs(group: Group) -> Figure:
     """Seconds of a run, selection and training, against heads kept (B, Table 6)."""
 
-    def seconds(run: Run) -> float | None:
+    def seconds(run: RecordedRun) -> float | None:
         parts = [run.cost(purpose, "seconds") for purpose in ("training", "selection")]
         told = [part for part in parts if part is not None]
         return sum(told) if sum(told) > 0 else None
@@ -118,12 +118,12 @@ FIGURES: dict[str, Callable[[Group], Figure]] = {
 }
 
 
-def _by_budget(group: Group, value: Callable[[Run], float | None]) -> tuple[Line, ...]:
+def _by_budget(group: Group, value: Callable[[RecordedRun], float | None]) -> tuple[Line, ...]:
     """A line a series: of every budget, the mean over its runs that have the value."""
     return tuple(line for series in group.series if (line := _line(series.name, series, series.runs, value)).points)
 
 
-def _line(name: str, series: Series, runs: Sequence[Run], value: Callable[[Run], float | None]) -> Line:
+def _line(name: str, series: Series, runs: Sequence[RecordedRun], value: Callable[[RecordedRun], float | None]) -> Line:
     points = []
     for kept, seeds in replace(series, runs=tuple(runs)).budgets().items():
         told = [(run, found) for run in seeds if (found := value(run)) is not None]
@@ -149,7 +149,7 @@ def _choices(lines: Iterable[Line]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.choice for line in lines if line.choice))
 
 
-def _with_quartiles(at: Point, runs: dict[int, Run]) -> Point:
+def _with_quartiles(at: Point, runs: dict[int, RecordedRun]) -> Point:
     if len(at.runs) > 1:
         return at
     speed = runs[at.runs[0]].record.speed

@@ -1,13 +1,12 @@
-"""Records in groups that may be compared, of one task's data and one model; in a group, series: a figure's lines."""
+"""Puts records in groups of one task's data and one model, and a group's runs in series."""
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
+from headcount.report.recorded import Group, RecordedRun, Series, number, number_at, table
 from headcount.settings.records import Record, short_source
 
 DATA = ("train", "validation", "train_limit", "validation_limit", "languages")
@@ -20,179 +19,19 @@ UNSCALED = ("bleu", "chrf", "ter")
 """Metrics that sacreBLEU gives in per cent already."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A record and its place in the report.
-
-    Attributes:
-        index: In the report's list of records.
-        record: What came out.
-        origin: The record its chain of models begins with: Michel's 18 heads may come from a model of 36, and those
-            from the unpruned one, beside which sizes are to be seen.
-    """
-
-    index: int
-    record: Record
-    origin: Record
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return str(self.record.recipe.get("method"))
-
-    @property
-    def whole(self) -> bool:
-        """Whether no budget was to be met: the unpruned model, which others are seen beside."""
-        return self.record.recipe.get("keep") is None
-
-    @property
-    def kept(self) -> int:
-        """How many heads stayed."""
-        return self.record.kept
-
-    @property
-    def seed(self) -> str:
-        """The seed, as it is shown."""
-        return str(self.record.recipe.get("seed"))
-
-    @property
-    def shrinkage(self) -> float | None:
-        """What share of the unpruned model's bytes went, in per cent."""
-        before, after = _of(self.origin.size, "before", "bytes"), _of(self.record.size, "after", "bytes")
-        return 100 * (1 - after / before) if before and after is not None else None
-
-    @property
-    def predicted_speedup(self) -> float | None:
-        """The ideal: the unpruned model's operations divided by this one's."""
-        if (told := _of(self.record.speed, "predicted_speedup")) is not None:
-            return told
-        before, after = _of(self.origin.flops, "before"), _of(self.record.flops, "after")
-        return before / after if before and after else None
-
-    @property
-    def conditions(self) -> str:
-        """What the speed was measured under; empty if it was not."""
-        speed = self.record.speed
-        if number(speed.get("speedup")) is None:
-            return ""
-        shown = {"batch": "batch_size", "length": "length", "threads": "threads", "": "device", "products": "matmul"}
-        told = [f"{name} {speed[key]}".strip() for name, key in shown.items() if speed.get(key) is not None]
-        told += [str(speed["processor"])] if speed.get("processor") else []
-        return ", ".join(told) or "conditions not recorded"
-
-    def cost(self, purpose: str, what: str) -> float | None:
-        """Steps, seconds or bytes of training, or of what served selection alone."""
-        return _of(self.record.costs, purpose, what)
-
-    def site_heads(self) -> dict[str, int] | None:
-        """How many heads each site had; None where no record tells."""
-        if self.record.sites:
-            return {str(site["name"]): int(site["heads"]) for site in self.record.sites}
-        if self.whole and self.record.error is None:
-            return {site: len(heads) for site, heads in self.record.subset.items()}
-        return None
-
-
-@dataclass(frozen=True)
-class Series:
-    """Runs that differ in the budget and the seed alone: of one method, with the same settings.
-
-    Attributes:
-        name: The method, and what tells this series from others of it.
-        colour: Which colour and marker are its own, in all groups.
-        runs: By the number of kept heads.
-    """
-
-    name: str
-    colour: int
-    runs: tuple[Run, ...]
-
-    def budgets(self) -> dict[int, tuple[Run, ...]]:
-        """The runs of each budget, ascending: its seeds."""
-        found: dict[int, list[Run]] = defaultdict(list)
-        for run in self.runs:
-            found[run.kept].append(run)
-        return {kept: tuple(found[kept]) for kept in sorted(found)}
-
-
-@dataclass(frozen=True)
-class Group:
-    """What may be compared.
-
-    Attributes:
-        name: The data and the model, as short as tells them apart.
-        task: What the model was trained for.
-        about: The task, its data and the model in full.
-        metric: What quality is: the first of the records' metrics.
-        scale: What it is multiplied by to be shown: 100 for shares.
-        baseline: Runs that removed no head.
-        series: The other runs that came to an end.
-        failed: Runs that did not.
-        heads: How many heads each site of the model had; None if no record tells.
-    """
-
-    name: str
-    task: str
-    about: str
-    metric: str
-    scale: int
-    baseline: tuple[Run, ...]
-    series: tuple[Series, ...]
-    failed: tuple[Run, ...]
-    heads: dict[str, int] | None
-
-    @property
-    def total(self) -> int | None:
-        """How many heads the model had; None if no record tells."""
-        return sum(self.heads.values()) if self.heads else None
-
-    @property
-    def metric_label(self) -> str:
-        """The metric's name and scale."""
-        return f"{self.metric} (×100)" if self.scale == 100 else self.metric
-
-    @property
-    def runs(self) -> list[Run]:
-        """All that came to an end, unpruned ones first."""
-        return [*self.baseline, *(run for series in self.series for run in series.runs)]
-
-    def quality(self, run: Run) -> float | None:
-        """The run's quality as it is shown."""
-        value = number(run.record.metrics.get(self.metric))
-        return None if value is None else value * self.scale
-
-    def unpruned(self) -> tuple[float, tuple[Run, ...]] | None:
-        """The mean quality of the runs that removed nothing, and those runs."""
-        found = [(value, run) for run in self.baseline if (value := self.quality(run)) is not None]
-        return (mean(value for value, _ in found), tuple(run for _, run in found)) if found else None
-
-
-def number(value: Any) -> float | None:
-    """The number, if it is one and finite; None for whatever else stands in its place."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -1e300 < value < 1e300 else None  # false for NaN
-
-
-def mean(values: Iterable[float]) -> float:
-    """The mean of one value or more."""
-    found = list(values)
-    return min(max(math.fsum(found) / len(found), min(found)), max(found))  # the rounding of thirds adds up
-
-
 def group(records: Sequence[Record]) -> list[Group]:
     """The records in groups of one task's data and one model each, in the order in which they come.
 
     A run that lies in two places counts once.
     """
     origins = _origins(records)
-    parts: dict[str, list[Run]] = {}
+    parts: dict[str, list[RecordedRun]] = {}
     met: set[str] = set()
     for index, record in enumerate(records):
         if (what := _what_it_is(record)) in met:
             continue
         met.add(what)
-        run = Run(index, record, origins[index])
+        run = RecordedRun(index, record, origins[index])
         key = f"{_data_key(record)} {run.origin.recipe.get('model')}"
         parts.setdefault(key, []).append(run)
     groups = [_group(runs) for runs in parts.values()]
@@ -202,7 +41,7 @@ def group(records: Sequence[Record]) -> list[Group]:
     return _coloured(groups)
 
 
-def _group(runs: list[Run]) -> Group:
+def _group(runs: list[RecordedRun]) -> Group:
     done = [run for run in runs if run.record.error is None]
     baseline = tuple(run for run in done if run.whole)
     first = next((run.record for run in runs if run.record.metrics), runs[0].record)
@@ -223,7 +62,7 @@ def _group(runs: list[Run]) -> Group:
     )
 
 
-def _series(runs: list[Run]) -> Iterable[Series]:
+def _series(runs: list[RecordedRun]) -> Iterable[Series]:
     """A series a method; more where runs of one budget differ in more than the seed: only seeds are averaged."""
     for method in sorted({run.method for run in runs}):
         mine = [run for run in runs if run.method == method]
@@ -233,7 +72,7 @@ def _series(runs: list[Run]) -> Iterable[Series]:
             for name, value in settings[run.index].items():
                 at[run.kept, name].add(value)
         telling = sorted({name for (_, name), values in at.items() if len(values) > 1})
-        parts: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+        parts: dict[tuple[str, ...], list[RecordedRun]] = defaultdict(list)
         for run in mine:
             parts[tuple(settings[run.index].get(name, "") for name in telling)].append(run)
         for values, members in sorted(parts.items()):
@@ -241,17 +80,17 @@ def _series(runs: list[Run]) -> Iterable[Series]:
             yield Series(f"{method} ({', '.join(shown)})" if shown else method, 0, tuple(members))
 
 
-def _settings(record: Record, others: Sequence[Run]) -> dict[str, str]:
+def _settings(record: Record, others: Sequence[RecordedRun]) -> dict[str, str]:
     """What defines a run next to its data, model, method, budget and seed. An option not given is the default, ''.
 
     A setting of training or data not there is one that an older version did not write: it contradicts none.
     """
     recipe = record.recipe
-    options = {str(name) for run in others for name in _table(run.record.recipe.get("options"))}
-    found = {name: _table(recipe.get("options")).get(name, "") for name in sorted(options)}
+    options = {str(name) for run in others for name in table(run.record.recipe.get("options"))}
+    found = {name: table(recipe.get("options")).get(name, "") for name in sorted(options)}
     found |= {"sites": recipe.get("sites") or ""}
-    found |= {name: value for name, value in _table(recipe.get("training")).items() if name not in LOGGING}
-    data = _table(recipe.get("data"))
+    found |= {name: value for name, value in table(recipe.get("training")).items() if name not in LOGGING}
+    data = table(recipe.get("data"))
     found |= {name: value for name, value in data.items() if name not in DATA and value is not None}
     return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in found.items()}
 
@@ -270,7 +109,7 @@ def _coloured(groups: list[Group]) -> list[Group]:
 
 def _what_it_is(record: Record) -> str:
     """The same of two records of one run, which may lie in two places, or have been followed more closely in one."""
-    training = {name: value for name, value in _table(record.recipe.get("training")).items() if name not in LOGGING}
+    training = {name: value for name, value in table(record.recipe.get("training")).items() if name not in LOGGING}
     recipe = {**record.recipe, "training": training}
     return json.dumps([recipe, record.subset, record.metrics, record.error], sort_keys=True, default=str)
 
@@ -288,11 +127,11 @@ def _origins(records: Sequence[Record]) -> list[Record]:
 
     def before(record: Record) -> Record:
         model = PurePosixPath(str(record.recipe.get("model")).replace("\\", "/")).name
-        size = _of(record.size, "before", "parameters")
+        size = number_at(record.size, "before", "parameters")
         fit = [
             each
             for each in named.get((_data_key(record), model), [])
-            if size is None or _of(each.size, "after", "parameters") in (None, size)
+            if size is None or number_at(each.size, "after", "parameters") in (None, size)
         ]
         return fit[0] if len({str(each.recipe.get("model")) for each in fit}) == 1 else record
 
@@ -307,29 +146,19 @@ def _origins(records: Sequence[Record]) -> list[Record]:
 
 
 def _data_key(record: Record) -> str:
-    data = _table(record.recipe.get("data"))
+    data = table(record.recipe.get("data"))
     return json.dumps([record.recipe.get("task"), *(data.get(name) for name in DATA)], default=str)
 
 
-def _short(run: Run) -> str:
-    data = _table(run.record.recipe.get("data"))
+def _short(run: RecordedRun) -> str:
+    data = table(run.record.recipe.get("data"))
     limit = data.get("train_limit")
     first = f"{short_source(str(data.get('validation')))}{f' ({limit} to learn from)' if limit else ''}"
     model = str(run.origin.recipe.get("model")).replace("\\", "/").split(",")[0]  # of a new one's shape, its name
     return f"{first}, {'/'.join(PurePosixPath(model).parts[-2:])}"
 
 
-def _full(run: Run) -> str:
-    data = {name: value for name, value in _table(run.record.recipe.get("data")).items() if value is not None}
+def _full(run: RecordedRun) -> str:
+    data = {name: value for name, value in table(run.record.recipe.get("data")).items() if value is not None}
     shown = {"task": run.record.recipe.get("task"), "model": run.origin.recipe.get("model"), **data}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _of(values: Any, *names: str) -> float | None:
-    for name in names:
-        values = _table(values).get(name)
-    return number(values)

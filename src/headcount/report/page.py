@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from headcount.report.groups import Group, Run, number
+from headcount.report.recorded import Group, RecordedRun, number
 from headcount.report.surviving import Surviving
 from headcount.report.tables import glance
 from headcount.report.values import MARKERS, PALETTE, Figure, Line, Table
@@ -153,7 +153,7 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _heads(found: Surviving) -> dict[str, Any]:
-    def plain(name: str, seed: str, run: Run, subset: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
+    def plain(name: str, seed: str, run: RecordedRun, subset: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
         return {"series": name, "seed": seed, "run": run.index, "kept": run.kept, "subset": subset}
 
     layers = [{"name": each.name, "kind": each.kind, "layer": each.layer, "heads": each.heads} for each in found.layers]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headcount.report.dynamics import looks_of
-from headcount.report.groups import Group, Run, group, mean, number
+from headcount.report.groups import group
+from headcount.report.recorded import Group, RecordedRun, mean, number
 from headcount.settings.records import Record
 
 Row = dict[str, str]
@@ -154,7 +155,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[Row]]] = {
 """What an experiment's `shows` may be."""
 
 
-def _runs(records: Sequence[Record]) -> Iterator[tuple[Group, str, Run]]:
+def _runs(records: Sequence[Record]) -> Iterator[tuple[Group, str, RecordedRun]]:
     """Every run that came to an end, with its group and the name of its series: unpruned ones, then by series."""
     for each in group(records):
         yield from ((each, "unpruned", run) for run in each.baseline)
@@ -162,11 +163,11 @@ def _runs(records: Sequence[Record]) -> Iterator[tuple[Group, str, Run]]:
             yield from ((each, series.name, run) for run in sorted(series.runs, key=lambda run: (-run.kept, run.seed)))
 
 
-def _about(each: Group, name: str, run: Run) -> Row:
+def _about(each: Group, name: str, run: RecordedRun) -> Row:
     return {"data": each.name, "method": name, "heads": str(run.kept), "seed": run.seed}
 
 
-def _spread(each: Group, runs: Sequence[Run]) -> str:
+def _spread(each: Group, runs: Sequence[RecordedRun]) -> str:
     found = [value for run in runs if (value := each.quality(run)) is not None]
     if not found:
         return ""
@@ -179,7 +180,7 @@ def _same_columns(rows: list[Row]) -> list[Row]:
     return [{name: row.get(name, "") for name in columns} for row in rows]
 
 
-def _sparsity(run: Run) -> str:
+def _sparsity(run: RecordedRun) -> str:
     """Of the heads that could go: of one kind, where the budget was over one."""
     kind = run.record.recipe.get("sites")
     sites = [site for site in run.record.sites if kind is None or site.get("kind") == kind]
@@ -188,7 +189,7 @@ def _sparsity(run: Run) -> str:
     return f"{100 * (1 - kept / total):.0f}%" if total else ""
 
 
-def _speedup(run: Run) -> str:
+def _speedup(run: RecordedRun) -> str:
     told: dict[str, Any] = run.record.speed
     values = [number(told.get(name)) for name in ("speedup", "speedup_low", "speedup_high")]
     if any(value is None for value in values):
@@ -197,7 +198,7 @@ def _speedup(run: Run) -> str:
     return f"{middle} ({low}–{high})"
 
 
-def _saved(run: Run) -> float | None:
+def _saved(run: RecordedRun) -> float | None:
     faster = number(run.record.speed.get("speedup"))
     return None if not faster else 100 * (1 - 1 / faster)
 

@@ -6,7 +6,7 @@ Li et al. 2021, Figure 6; Behnke and Heafield 2020, the head columns of Tables 3
 from dataclasses import dataclass
 from typing import Any
 
-from headcount.report.groups import Group, Run
+from headcount.report.recorded import Group, RecordedRun
 
 KINDS = ("encoder", "decoder", "cross")
 """The kinds of attention, in the order in which the papers list them."""
@@ -34,7 +34,7 @@ class Surviving:
     """
 
     layers: tuple[Layer, ...]
-    runs: tuple[tuple[str, str, Run, tuple[tuple[int, ...], ...]], ...]
+    runs: tuple[tuple[str, str, RecordedRun, tuple[tuple[int, ...], ...]], ...]
     note: str = ""
     lacking: str = ""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import stdev
 
-from headcount.report.groups import Group, Run, Series, mean, number
+from headcount.report.recorded import Group, RecordedRun, Series, mean, number
 from headcount.report.values import Cell, Table
 
 NOTHING = Cell("–")
@@ -100,7 +100,7 @@ def _budget_row(group: Group, shown: list[Series], kept: int) -> tuple[Cell, ...
     return tuple(cells)
 
 
-def _efficiency_row(group: Group, name: str, runs: tuple[Run, ...]) -> tuple[Cell, ...]:
+def _efficiency_row(group: Group, name: str, runs: tuple[RecordedRun, ...]) -> tuple[Cell, ...]:
     first, unpruned = runs[0].record, group.unpruned()
     quality = _mean(map(group.quality, runs))
     change = None if quality is None or unpruned is None or runs == group.baseline else quality - unpruned[0]
@@ -129,7 +129,7 @@ def _efficiency_row(group: Group, name: str, runs: tuple[Run, ...]) -> tuple[Cel
     return tuple(Cell(text, indices if column == 0 else ()) for column, text in enumerate(texts))
 
 
-def _cost_row(name: str, runs: tuple[Run, ...]) -> tuple[Cell, ...]:
+def _cost_row(name: str, runs: tuple[RecordedRun, ...]) -> tuple[Cell, ...]:
     indices = tuple(run.index for run in runs)
     cells = [Cell(name, indices), Cell(str(runs[0].kept))]
     for purpose in ("training", "selection"):
@@ -143,7 +143,7 @@ def _cost_row(name: str, runs: tuple[Run, ...]) -> tuple[Cell, ...]:
     return (*cells, Cell(_text(_mean(told), ",.1f")))
 
 
-def _parts(group: Group) -> Iterable[tuple[Series, int, tuple[Run, ...]]]:
+def _parts(group: Group) -> Iterable[tuple[Series, int, tuple[RecordedRun, ...]]]:
     """Every series' budgets, the greatest first: a row each."""
     for series in group.series:
         for kept, runs in reversed(series.budgets().items()):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headcount.report.groups import Run, mean
+from headcount.report.recorded import RecordedRun, mean
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
 """Okabe and Ito's colours, which the colour-blind can tell apart; grey for black, yellow left out: neither is seen on
@@ -104,7 +104,7 @@ class Table:
     lacking: str = ""
 
 
-def point(x: float, found: Iterable[tuple[Run, float]]) -> Point:
+def point(x: float, found: Iterable[tuple[RecordedRun, float]]) -> Point:
     """The point of several runs' values: their mean, and their spread."""
     pairs = list(found)
     values = tuple(value for _, value in pairs)
