@@ -117,7 +117,9 @@ def test_comparison() -> None:
 
 def test_tokens_come_from_the_smallest_vocabulary() -> None:
     """Embeddings raise an error for an id beyond their vocabulary; of 5 words next to 5,000, none must be."""
-    compare({"large": bert(vocabulary=5000), "small": bert(vocabulary=5)}, **conditions(batch_size=8, rounds=1))
+    models = {"large": bert(vocabulary=5000), "small": bert(vocabulary=5)}
+    found = compare(models, **conditions(batch_size=8, rounds=1))
+    assert [timing.name for timing in found.timings] == ["large", "small"]
 
 
 def test_leaves_modes_threads_and_random_state() -> None:
