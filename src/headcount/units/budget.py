@@ -1,4 +1,4 @@
-"""Budgets: how many heads to keep, what can be removed alone, and the top K that meets a budget exactly. No torch."""
+"""Budgets of heads, the units that can be removed alone, and the top K heads, without torch."""
 
 import math
 from collections import Counter
@@ -11,17 +11,17 @@ from headcount.errors import BadRecipe
 from headcount.units.map import KINDS, Head, HeadMap, Subset
 
 UNITS = ("group", "query")
-"""What is removed at a time under grouped-query attention; see `units_of`."""
+"""The units of removal under grouped-query attention; see `units_of`."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many heads to keep: exactly `keep` of them, or that share of them.
+    """The number or the fraction of heads to keep.
 
     Attributes:
-        keep: A whole number of heads, or a float in [0, 1]: a fraction of the heads that the budget is over.
-        sites: The kind of attention the budget is over; heads of other kinds all stay. None: all heads.
-        unit: What is removed at a time under grouped-query attention; see `units_of`.
+        keep: A whole number of heads, or a float in [0, 1], a fraction of the heads that compete.
+        sites: The kind of attention whose heads compete. All heads of other kinds stay. None: all heads compete.
+        unit: The unit of removal under grouped-query attention; see `units_of`.
     """
 
     keep: int | float
@@ -42,7 +42,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str, sites: str | None = None, unit: str = "group") -> "Budget":
-        """The budget a person typed: `12`, `0.25` or `25%`."""
+        """Read a budget that a person typed: `12`, `0.25` or `25%`."""
         try:
             if text.endswith("%"):
                 return cls(float(text[:-1]) / 100, sites, unit)
@@ -53,10 +53,10 @@ class Budget:
             ) from None
 
     def resolve(self, present: Subset) -> tuple[Subset, int]:
-        """The heads that compete, and how many of them to keep, for a model that has the heads `present`.
+        """Return the heads that compete and how many of them to keep, for a model that has the heads `present`.
 
-        A fraction counts all heads the model was built with, so that pruning twice to one half is pruning to one half;
-        it is rounded to the nearest number that whole units add up to.
+        A fraction refers to all heads the model was built with. Pruning twice to one half thus leaves one half.
+        The result is the nearest number of heads that whole units can add up to.
 
         Raises:
             BadRecipe: The model has no head of that kind, fewer heads than are to be kept, or units that do not add up
@@ -86,17 +86,17 @@ class Budget:
 
 
 def units_of(subset: Subset, unit: str = "group", scores: Sequence[float] | None = None) -> list[tuple[int, ...]]:
-    """What of a subset can be removed alone: a head, or under grouped-query attention several heads together.
+    """Return the units that can be removed alone: single heads, or groups under grouped-query attention.
 
     Args:
-        subset: The heads there are.
-        unit: `group`: a key/value head goes with all heads that share it, which is what makes keys, values and the
-            cache smaller. `query`: of every key/value head of a site one head goes; keys and values stay.
-        scores: With `query`, heads rank within their group by these, one for each head of the subset, so that a unit
-            is the r-th best of each group. None: by their index.
+        subset: The heads that are present.
+        unit: `group` removes a key/value head with all heads that share it; keys, values and the cache shrink.
+            `query` removes one head of every key/value head of a site; keys and values stay.
+        scores: One score for each head of the subset. With `query`, they rank the heads of a group, and a unit holds
+            the r-th best head of each group. None: the index ranks them.
 
     Returns:
-        Flat indices of the heads of each unit; of every site in turn.
+        The flat indices of each unit's heads, site by site.
     """
     score = dict(zip(subset.indices, scores, strict=True)) if scores is not None else {}
     units: list[tuple[int, ...]] = []
@@ -114,16 +114,16 @@ def units_of(subset: Subset, unit: str = "group", scores: Sequence[float] | None
 
 
 def reachable(sizes: Sequence[int]) -> list[int]:
-    """The numbers that some of these sizes add up to, ascending."""
+    """Return all sums of some of these sizes, ascending."""
     sums = reduce(lambda sums, size: sums | sums << size, sizes, 1)  # bit n is set where some of the sizes add up to n
     return [number for number in range(sum(sizes) + 1) if sums >> number & 1]
 
 
 def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group") -> Subset:
-    """The `keep` heads of a subset with the highest scores. Exact: ties go to the head that comes first.
+    """Return exactly `keep` heads of a subset, those with the highest scores. A tie goes to the first head.
 
-    Of units of several heads, those with the highest mean score; where sizes differ, a unit that would make the number
-    impossible to meet is passed over.
+    Units of several heads rank by their mean score. Where sizes differ, the selection skips a unit that would make
+    the number impossible to meet.
 
     Args:
         subset: The heads to choose from.
@@ -132,7 +132,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
         unit: See `units_of`.
 
     Raises:
-        BadRecipe: There are fewer heads, units do not add up to that number, or a score is not finite.
+        BadRecipe: The subset has fewer heads, units do not add up to that number, or a score is not finite.
     """
     if len(scores) != len(subset):
         raise ValueError(f"Got {len(scores)} scores for {len(subset)} heads.")
@@ -147,7 +147,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
     units = units_of(subset, unit, scores)
     units.sort(key=lambda unit: (-math.fsum(score[index] for index in unit) / len(unit), unit))
     sizes = [len(unit) for unit in units]
-    # after[i]: what the units from i on add up to, as bits.
+    # after[i] holds the possible sums of the units from i on, as bits.
     after = list(accumulate(reversed(sizes), lambda sums, size: sums | sums << size, initial=1))[::-1]
     if not after[0] >> keep & 1:
         raise BadRecipe(_not_reachable(keep, subset, unit, reachable(sizes)))
@@ -160,7 +160,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
 
 
 def spread(subset: Subset, keep: int, unit: str = "group") -> Subset:
-    """As many heads at every site, the first it has; what does not divide goes to the first sites.
+    """Return the first heads of every site, equally many at each. The remainder goes to the first sites.
 
     Raises:
         BadRecipe: See `top`.
