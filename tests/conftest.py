@@ -7,7 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are impo
 import gc
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +64,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ]
         (directory / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return {name: str(directory / f"{name}.jsonl") for name in ("train", "validation")}
-
-
-@pytest.fixture(scope="module")
-def grid_file(
-    tiny_bert_dir: Path, data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    from sweeps import GRID  # here: what is imported before pytest is configured has no types checked
-
-    def make(method: list[str], keep: list[int], seed: list[int]) -> Path:
-        lists = {name: json.dumps(value) for name, value in (("method", method), ("keep", keep), ("seed", seed))}
-        file = tmp_path_factory.mktemp("grid") / "sweep.toml"
-        file.write_text(GRID.format(model=tiny_bert_dir, **data, **lists))
-        return file
-
-    return make
 
 
 def pytest_collection_finish() -> None:

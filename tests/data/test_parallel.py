@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pairs import PAIRS, pairs_of, put
 
 from headcount.data.parallel import Pairs, read_pairs
 from headcount.errors import BadData
-from pairs import PAIRS, pairs_of, put
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
 # What str.splitlines takes for a line end, and other marks that a reader may trip over.

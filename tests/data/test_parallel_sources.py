@@ -10,10 +10,10 @@ from typing import Any
 
 import datasets
 import pytest
+from pairs import PAIRS, pairs_of, put
 
 from headcount.data.parallel import read_pairs
 from headcount.errors import BadData
-from pairs import PAIRS, pairs_of, put
 
 
 @pytest.fixture

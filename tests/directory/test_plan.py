@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from plans import SITE, same, saved_base, saved_plan, uneven
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -26,7 +27,6 @@ from headcount.directory.plan import Plan
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.surgery.cut import remove_heads
 from headcount.surgery.selfcheck import outputs
-from plans import SITE, same, saved_base, saved_plan, uneven
 
 
 def is_ordinary(model: Any) -> bool:

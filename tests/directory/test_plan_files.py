@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from plans import SITE, same, saved_base, saved_plan, uneven
 from transformers import AutoModel, BertConfig, BertModel
 from typer.testing import CliRunner
 
@@ -20,7 +21,6 @@ from headcount.directory.model_files import load
 from headcount.directory.plan import Plan, apply_plan, extract_plan
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.surgery.cut import remove_heads
-from plans import SITE, same, saved_base, saved_plan, uneven
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweeps import records_of, runs_of
 
 from headcount.cli.terminal import Watch
 from headcount.errors import BadRecipe, DiskFull
@@ -21,7 +22,6 @@ from headcount.experiments.sweep.loop import _next
 from headcount.experiments.sweep.workers import _death
 from headcount.settings.records import RECORD_NAME, Record, read_records
 from processes import headcount
-from sweeps import records_of, runs_of
 
 
 class Here:

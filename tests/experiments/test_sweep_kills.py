@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweeps import records_of, runs_of
 
 from headcount.experiments.sweep import Progress, Workers, run_sweep
 from processes import headcount
 from recipes import slow
-from sweeps import records_of, runs_of
 
 
 @slow

@@ -9,14 +9,14 @@ import pytest
 import headcount
 
 
-def python(code: str) -> None:
+def require_success(code: str) -> None:
     """Run code in a Python of its own, which has imported nothing yet."""
     ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
 
 def test_the_command_starts_without_torch() -> None:
-    python(
+    require_success(
         "import sys, headcount.cli, headcount.report, headcount.settings.records\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), sorted(sys.modules)"
     )
@@ -36,7 +36,7 @@ def test_the_command_starts_without_torch() -> None:
     ],
 )
 def test_transformers_is_taught_whoever_imports_it(first: str) -> None:
-    python(
+    require_success(
         f"{first}\n"
         "from transformers import AutoConfig, AutoModelForSeq2SeqLM\n"
         "from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING\n"

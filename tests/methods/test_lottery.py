@@ -135,9 +135,9 @@ def test_scores_without_examples_need_none(tiny_bert_dir: Path, data: dict[str, 
 def test_what_an_iteration_sees(schedule: str, data_order: str, order: int, skip: int) -> None:
     lottery = Lottery(schedule=schedule, data_order=data_order)
     first = 2 if schedule == "continue" else 0
-    assert lottery._stage(bench(), late=2, number=3, steps=1) == Stage(
+    assert lottery.stage_of(bench(), late=2, number=3, steps=1) == Stage(
         "iteration-3", "selection", 1, first, 12, order=order, skip=skip
     )
-    assert lottery._stage(bench(), late=2, number=3) == Stage(
+    assert lottery.stage_of(bench(), late=2, number=3) == Stage(
         steps=10, first=first, total=12, order=order, skip=skip, last=True
     )  # fmt: skip

@@ -26,7 +26,7 @@ from headcount.experiments.run import evaluate, run_recipe
 from headcount.importance import Confidence
 from headcount.methods import METHODS, method
 from headcount.methods.automatic import LONG, choose
-from headcount.methods.voita import _next as next_lambda
+from headcount.methods.voita import next_lambda
 from headcount.settings.training import Stage, TrainingSettings
 from headcount.units.budget import Budget
 from recipes import PRUNING, QUICK, recipe, require_dynamics, slow, some, workbench

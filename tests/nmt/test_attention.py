@@ -1,12 +1,15 @@
 """Attention for translating, by plain products: the same as PyTorch's own, and only where nothing is learned."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from headcount.nmt import TranslatorConfig
+from headcount.nmt import TranslatorConfig, attention
 from headcount.nmt.attention import SHORT, TranslationAttention, short_attention
 from headcount.running.matmul import fast_matmul
 
@@ -35,21 +38,37 @@ def test_the_same_as_pytorchs(seed: int, batch: int, heads: int, queries: int, k
     torch.testing.assert_close(found, exact.transpose(1, 2))
 
 
+@pytest.fixture
+def takes_plain_products(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Return a function that says whether a layer of a configuration attends by plain products."""
+    calls: list[Any] = []
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return short_attention(*args, **options)
+
+    monkeypatch.setattr(attention, "short_attention", recorded)
+
+    def run(config: TranslatorConfig, tokens: int = 2, dtype: torch.dtype = torch.float32) -> bool:
+        calls.clear()
+        TranslationAttention(config, 3).to(dtype)(torch.zeros(1, tokens, 12, dtype=dtype))
+        return bool(calls)
+
+    return run
+
+
 @pytest.mark.parametrize(("tokens", "short"), [(int(SHORT**0.5), True), (int(SHORT**0.5) + 1, False)])
-def test_only_for_few_tokens(tokens: int, short: bool) -> None:
-    layer = TranslationAttention(CONFIG, 3)
-    queries = torch.zeros(1, 3, tokens, 4)
+def test_only_for_few_tokens(tokens: int, short: bool, takes_plain_products: Callable[..., bool]) -> None:
     with torch.inference_mode():
-        assert (layer._attend(queries, queries) is short_attention) == short
+        assert takes_plain_products(CONFIG, tokens) == short
 
 
-def test_only_where_nothing_is_learned_and_sdpa_is_asked_for() -> None:
-    layer, queries = TranslationAttention(CONFIG, 3), torch.zeros(1, 3, 2, 4)
-    assert layer._attend(queries, queries) is not short_attention
+def test_only_where_nothing_is_learned_and_sdpa_is_asked_for(takes_plain_products: Callable[..., bool]) -> None:
+    assert not takes_plain_products(CONFIG)
     with torch.inference_mode():
-        assert layer._attend(queries.half(), queries.half()) is not short_attention
-        other = TranslatorConfig(**CONFIG.to_dict(), attn_implementation="eager")
-        assert TranslationAttention(other, 3)._attend(queries, queries) is not short_attention
+        assert takes_plain_products(CONFIG)
+        assert not takes_plain_products(CONFIG, dtype=torch.bfloat16)
+        assert not takes_plain_products(TranslatorConfig(**CONFIG.to_dict(), attn_implementation="eager"))
 
 
 def test_its_products_are_the_defaults() -> None:

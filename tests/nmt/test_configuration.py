@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from translator_shapes import LABELS, SHAPES, SOURCE
 
 from headcount.errors import BadRecipe
 from headcount.nmt import PRESETS, Translator, TranslatorConfig
-from translator_shapes import LABELS, SHAPES, SOURCE
 from translators import VOCABULARY, largest, translator
 
 

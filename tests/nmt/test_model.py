@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from translator_shapes import LABELS, SHAPES, SOURCE
 
 from headcount.nmt import Translator
 from headcount.nmt.layers import positions
-from translator_shapes import LABELS, SHAPES, SOURCE
 from translators import DECODERS, PAD, VOCABULARY, largest, padded, sources, translator
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headcount.errors import BadRecipe, CorruptCheckpoint
 from headcount.nmt import Hypothesis, Search, Translator
-from headcount.nmt.search import _beam, search
+from headcount.nmt.search import beam_search, search
 from translators import DECODERS, END, PAD, START, sources, translator
 
 WORDS = (END, 3, 4, 5, 6, 7, 8)
@@ -104,15 +104,15 @@ def texts(batch: dict[str, Tensor]) -> list[list[int]]:
     ]
 
 
-def same(found: list[Hypothesis], expected: list[Scored]) -> None:
+def require_same(found: list[Hypothesis], expected: list[Scored]) -> None:
     assert [hypothesis.ids for hypothesis in found] == [ids for _, ids in expected]
     assert [hypothesis.score for hypothesis in found] == pytest.approx([score for score, _ in expected], abs=1e-11)
 
 
-def alike(some: list[list[Hypothesis]], others: list[list[Hypothesis]]) -> None:
+def require_alike(some: list[list[Hypothesis]], others: list[list[Hypothesis]]) -> None:
     assert len(some) == len(others)
     for found, expected in zip(some, others, strict=True):
-        same(found, [(hypothesis.score, hypothesis.ids) for hypothesis in expected])
+        require_same(found, [(hypothesis.score, hypothesis.ids) for hypothesis in expected])
 
 
 class Shortlisted:
@@ -139,9 +139,9 @@ def test_a_wide_beam_finds_the_best_of_all(decoder: str, seed: int, power: float
     beam = 1 + 3 + 9 + 27
     decoding = model.start(**batch, beam=beam, candidates=torch.tensor(words))
     with torch.inference_mode():
-        found = _beam(model, decoding, torch.tensor(limits), torch.tensor(words), Search(beam, power, best=beam))
+        found = beam_search(model, decoding, torch.tensor(limits), torch.tensor(words), Search(beam, power, best=beam))
     for source, limit, hypotheses in zip(texts(batch), limits, found, strict=True):
-        same(hypotheses, every_sequence(model, source, limit, power, words))
+        require_same(hypotheses, every_sequence(model, source, limit, power, words))
 
 
 def test_a_wide_beam_finds_the_best_of_all_by_the_front_door() -> None:
@@ -149,7 +149,7 @@ def test_a_wide_beam_finds_the_best_of_all_by_the_front_door() -> None:
     model = model_for(vocab_size=5, ending=0.0, decoder="ssru", decoder_layers=1)
     batch = {"input_ids": torch.tensor([[3, 4, END]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     (found,) = search(model, **batch, settings=Search(4096, best=10, longest=0.1))
-    same(found, every_sequence(model, [3, 4, END], 10, 1.0, [END, 3, 4])[:10])
+    require_same(found, every_sequence(model, [3, 4, END], 10, 1.0, [END, 3, 4])[:10])
 
 
 # Against plain lists
@@ -173,7 +173,7 @@ def test_the_beam_in_plain_lists(
     model, batch = model_for(seed, decoder, ending), sources(LENGTHS[:2], seed, most=9)
     how = Search(beam, power, best=beam, longest=longest)
     for source, hypotheses in zip(texts(batch), search(model, **batch, settings=how), strict=True):
-        same(hypotheses, plain_beam(model, source, how).best)
+        require_same(hypotheses, plain_beam(model, source, how).best)
 
 
 @pytest.mark.parametrize("decoder", KINDS)
@@ -186,8 +186,8 @@ def test_a_beam_of_one_is_greedy(decoder: str, seed: int, power: float, ending: 
     with torch.inference_mode():
         decoding = model.start(**batch, beam=1, candidates=pieces)
         limits = batch["attention_mask"].sum(1) // 2 + 10
-        beamed = _beam(model, decoding, limits, pieces, how)
-    alike(search(model, **batch, settings=how), beamed)
+        beamed = beam_search(model, decoding, limits, pieces, how)
+    require_alike(search(model, **batch, settings=how), beamed)
 
 
 # What has no say
@@ -203,7 +203,7 @@ def test_order_of_the_batch(case: Any) -> None:
     model, batch, how, expected = case
     order = [2, 0, 1]
     found = search(model, **{name: value[order] for name, value in batch.items()}, settings=how)
-    alike(found, [expected[row] for row in order])
+    require_alike(found, [expected[row] for row in order])
 
 
 def test_padding(case: Any) -> None:
@@ -211,20 +211,20 @@ def test_padding(case: Any) -> None:
     model, batch, how, expected = case
     wide = {name: torch.cat([value, torch.full((3, 3), PAD)], 1) for name, value in batch.items()}
     wide["input_ids"] = torch.where(wide["attention_mask"] == 1, wide["input_ids"], 8)
-    alike(search(model, **wide, settings=how), expected)
+    require_alike(search(model, **wide, settings=how), expected)
 
 
 def test_company(case: Any) -> None:
     model, batch, how, expected = case
     for row, source in enumerate(texts(batch)):
         alone = {"input_ids": torch.tensor([source]), "attention_mask": torch.ones(1, len(source), dtype=torch.long)}
-        alike(search(model, **alone, settings=how), [expected[row]])
+        require_alike(search(model, **alone, settings=how), [expected[row]])
 
 
 def test_the_model_is_left_alone(case: Any) -> None:
     model, batch, how, expected = case
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    alike(search(model, **batch, settings=how), expected)
+    require_alike(search(model, **batch, settings=how), expected)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
@@ -240,7 +240,7 @@ def test_the_best_are_sorted_and_distinct(beam: int) -> None:
         assert len(hypotheses) == beam and scores == sorted(scores, reverse=True) and max(scores) < 0
         assert len({tuple(hypothesis.ids) for hypothesis in hypotheses}) == beam
     fewer = search(model, **batch, settings=Search(beam, best=beam - 1))
-    alike(fewer, [hypotheses[: beam - 1] for hypotheses in everything])
+    require_alike(fewer, [hypotheses[: beam - 1] for hypotheses in everything])
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -265,7 +265,7 @@ def test_what_never_comes(beam: int, shortlist: Shortlisted | None) -> None:
     found = search(model, **batch, settings=how, shortlist=shortlist)
     for source, hypotheses in zip(texts(batch), found, strict=True):
         assert not {PAD, START, END} & {piece for hypothesis in hypotheses for piece in hypothesis.ids}
-        same(hypotheses, plain_beam(model, source, how).best)
+        require_same(hypotheses, plain_beam(model, source, how).best)
 
 
 @pytest.mark.parametrize("beam", [1, 2, 4])
@@ -276,7 +276,7 @@ def test_candidates_are_all_there_is(beam: int, pieces: tuple[int, ...]) -> None
     found = search(model, **batch, settings=how, shortlist=Shortlisted(*pieces))
     words = [piece for piece in pieces if piece not in (PAD, START)]
     for source, hypotheses in zip(texts(batch), found, strict=True):
-        same(hypotheses, plain_beam(model, source, how, words=words).best)
+        require_same(hypotheses, plain_beam(model, source, how, words=words).best)
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -299,11 +299,11 @@ def test_one_hypothesis_by_hand() -> None:
     batch = {"input_ids": torch.tensor([[5]]), "attention_mask": torch.tensor([[1]])}
     p, q = torch.tensor([2 / 5, 3 / 5], dtype=torch.float64).log().tolist()
     (found,) = search(model, **batch, settings=Search(2, best=2, normalisation=0.0))
-    same(found, [(p, []), (q + p, [5])])
+    require_same(found, [(p, []), (q + p, [5])])
     (found,) = search(model, **batch, settings=Search(2, best=2))
-    same(found, [((q + p) / 2, [5]), (p, [])])
+    require_same(found, [((q + p) / 2, [5]), (p, [])])
     (found,) = search(model, **batch, settings=Search(1, longest=1.0))
-    same(found, [(q, [5] * 11)])
+    require_same(found, [(q, [5] * 11)])
 
 
 # Sentences leave

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headcount.nmt.ssru import SSRU, _recurrence, closed_form
+from headcount.nmt.ssru import SSRU, closed_form, recurrence
 from translators import largest
 
 some = settings(max_examples=25, deadline=None, derandomize=True)
@@ -56,7 +56,7 @@ def test_without_a_loop_it_is_the_same(shape: tuple[int, int, int, int], scale: 
     batch, tokens, width, seed = shape
     forget = torch.sigmoid(scale * normal(batch, 9 * tokens, width, seed=seed))
     added = normal(batch, 9 * tokens, width, seed=seed + 1)
-    assert largest(closed_form(forget, added), _recurrence(forget, added)) <= 1e-12
+    assert largest(closed_form(forget, added), recurrence(forget, added)) <= 1e-12
 
 
 @some
@@ -109,7 +109,7 @@ def test_parameters(width: int) -> None:
 @pytest.mark.parametrize("tokens", [1, 2, 6])
 def test_gradient_of_the_recurrence(tokens: int) -> None:
     forget, added = normal(2, tokens, 3, seed=1).sigmoid(), normal(2, tokens, 3, seed=2)
-    assert torch.autograd.gradcheck(_recurrence, (forget.requires_grad_(), added.requires_grad_()))
+    assert torch.autograd.gradcheck(recurrence, (forget.requires_grad_(), added.requires_grad_()))
 
 
 def test_gradient_of_the_recurrence_is_that_of_a_loop() -> None:
@@ -125,14 +125,14 @@ def test_gradient_of_the_recurrence_is_that_of_a_loop() -> None:
 
     for wanting in [(0,), (1,), (0, 1)]:
         grads = []
-        for compute in (_recurrence, loop):
+        for compute in (recurrence, loop):
             inputs = [x.clone().requires_grad_(place in wanting) for place, x in enumerate((forget, added))]
             (compute(inputs[0], inputs[1]) * weights).sum().backward()
             grads.append([inputs[place].grad for place in wanting])
         for ours, theirs in zip(*grads, strict=True):
             assert ours is not None and theirs is not None and largest(ours, theirs) <= 1e-12
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (forget, added)]
-    assert torch.equal(_recurrence(*turned), _recurrence(forget, added))
+    assert torch.equal(recurrence(*turned), recurrence(forget, added))
 
 
 def test_gradient_of_the_unit() -> None:

@@ -131,7 +131,7 @@ def test_words_begin_with_a_mark(tokenizer: TranslatorTokenizer) -> None:
 # transformers' interface
 
 
-def interfaces_agree(tokenizer: Any, lines: list[str]) -> None:
+def require_interfaces_agree(tokenizer: Any, lines: list[str]) -> None:
     ids = tokenizer.encode_lines(lines)
     both = tokenizer(lines, text_target=lines[::-1])
     assert both["input_ids"] == ids and both["labels"] == ids[::-1]
@@ -144,7 +144,7 @@ def interfaces_agree(tokenizer: Any, lines: list[str]) -> None:
 
 
 def test_transformers_interface(tokenizer: TranslatorTokenizer) -> None:
-    interfaces_agree(tokenizer, TEXT)
+    require_interfaces_agree(tokenizer, TEXT)
 
 
 def test_saved_and_loaded_elsewhere(tokenizer: TranslatorTokenizer, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_saved_and_loaded_elsewhere(tokenizer: TranslatorTokenizer, tmp_path: Pa
     assert (second / "vocabulary.model").read_bytes() == Path(tokenizer.vocab_file).read_bytes()
     lines = [*TEXT, "</s> and <pad>"]
     assert again.encode_lines(lines) == tokenizer.encode_lines(lines)
-    interfaces_agree(again, TEXT)
+    require_interfaces_agree(again, TEXT)
 
 
 # Errors

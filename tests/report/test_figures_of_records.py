@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records_made_up import failed, made_up, record
 
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES, quality, speed, speed_quality
@@ -17,7 +18,6 @@ from headcount.report.recorded import Group
 from headcount.report.surviving import surviving
 from headcount.report.tables import TABLES, budgets, costs, efficiency, glance
 from headcount.settings.records import Record, read_records
-from records_made_up import failed, made_up, record
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 ALL = FIGURES | DYNAMICS

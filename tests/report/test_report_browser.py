@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records_made_up import failed, made_up, record
 
 from headcount.report import write_report
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES
 from headcount.settings.records import read_records
-from records_made_up import failed, made_up, record
 
 CHROMIUM = shutil.which("chromium")
 WIDTHS = {"wide": 1280, "narrow": 390}

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records_made_up import failed, made_up, record
 from typer.testing import CliRunner
 
 from headcount import cli
@@ -30,7 +31,6 @@ from headcount.report.tables import TABLES
 from headcount.report.values import MARKERS, PALETTE
 from headcount.settings.records import Record, read_records
 from recipes import slow
-from records_made_up import failed, made_up, record
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 HOSTILE = '</script><script>alert("&1")</script><b onclick="x">\u2028{{ 7919 * 7919 }} =1+1'
@@ -226,7 +226,8 @@ def test_torch_is_never_imported(tmp_path: Path) -> None:
         "write_report(read_records(sys.argv[2])[0], Path(sys.argv[3]))\n"
         "sys.exit(bool({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", program, source, RESULTS, tmp_path / "report.html"], check=True)
+    ran = subprocess.run([sys.executable, "-c", program, source, RESULTS, tmp_path / "report.html"])
+    assert ran.returncode == 0
 
 
 def test_the_command(tmp_path: Path) -> None:

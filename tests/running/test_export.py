@@ -76,11 +76,15 @@ def test_translation_models_of_our_own(decoder: str, tmp_path: Path) -> None:
         assert share(logits_of(model, **inputs), torch.from_numpy(found)) < 1e-5
 
 
-def test_what_an_export_says(bert: tuple[Any, Path, Exported]) -> None:
+def test_an_export_says_what_was_checked(bert: tuple[Any, Path, Exported]) -> None:
     _, directory, exported = bert
     assert exported.directory == directory / "onnx" and exported.format == "onnx" and exported.notes == ()
     assert exported.inputs == ("input_ids", "attention_mask", "token_type_ids") and exported.outputs == ("logits",)
     assert 0 < exported.difference < 1e-5 and exported.checked.endswith("of 3x12 and 1x5, padding included")
+
+
+def test_an_export_lists_its_files(bert: tuple[Any, Path, Exported]) -> None:
+    _, directory, exported = bert
     assert exported.files == {file.name: file.stat().st_size for file in (directory / "onnx").iterdir()}
     assert set(exported.files) == {
         "config.json",
@@ -89,13 +93,25 @@ def test_what_an_export_says(bert: tuple[Any, Path, Exported]) -> None:
         "tokenizer.json",
         "tokenizer_config.json",
     }
+
+
+def test_an_export_writes_what_it_says(bert: tuple[Any, Path, Exported]) -> None:
+    _, directory, exported = bert
     written = json.loads((directory / "onnx" / "export.json").read_text())
     assert written["format"] == "onnx" and written["difference"] == exported.difference
     assert written["inputs"] == list(exported.inputs) and written["versions"]["onnxruntime"] == onnxruntime.__version__
     assert json.loads(json.dumps(exported.to_json()))["files"] == exported.files
+
+
+def test_an_exported_graph_has_free_axes_and_no_paths(bert: tuple[Any, Path, Exported]) -> None:
+    _, directory, _ = bert
     graph = onnx.load(directory / "onnx" / "model.onnx")
     assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch", "length"]
     assert not any(node.metadata_props for node in graph.graph.node)  # no paths of the machine that exported
+
+
+def test_an_export_has_the_tokenizer(bert: tuple[Any, Path, Exported]) -> None:
+    _, directory, _ = bert
     assert AutoTokenizer.from_pretrained(directory / "onnx")("w5 w7")["input_ids"] == [5, 7]
 
 

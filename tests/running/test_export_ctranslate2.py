@@ -110,14 +110,14 @@ def test_a_translator_with_its_own_tokenizer(tmp_path: Path) -> None:
 def test_a_wrong_export_is_found_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CTranslate2 left to divide the width by the number of heads: it loads, and is wrong."""
     saved_translator("marian", tmp_path / "model")
-    declare = ctranslate2_export._declare
+    declare = ctranslate2_export.declare_heads
 
     def forget_the_head_size(spec: Any, stack: Any) -> None:
         declare(spec, stack)
         for layer in spec.layer:
             del vars(layer.self_attention)["head_dim"]
 
-    monkeypatch.setattr(ctranslate2_export, "_declare", forget_the_head_size)
+    monkeypatch.setattr(ctranslate2_export, "declare_heads", forget_the_head_size)
     with pytest.raises(ExportFailed, match=r"ctranslate2 .* differ from PyTorch's by .*e-.*; allowed is 1e-05"):
         export_model(tmp_path / "model", tmp_path / "out", "ctranslate2")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

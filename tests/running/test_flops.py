@@ -133,10 +133,10 @@ def test_several_ends_of_a_text() -> None:
 
 def test_grouped_queries_by_hand() -> None:
     """4 query heads, 2 key/value heads, values of another width: 2 B H Tq Tk (Dqk + Dv)."""
-    from headcount.running.measure.flops import _attention_flops
+    from headcount.running.measure.flops import attention_flops
 
-    assert _attention_flops([3, 4, 5, 8], [3, 2, 7, 8], [3, 2, 7, 6]) == 2 * 3 * 4 * 5 * 7 * (8 + 6)
-    assert _attention_flops([3, 0, 5, 8], [3, 0, 5, 8], [3, 0, 5, 8]) == 0
+    assert attention_flops([3, 4, 5, 8], [3, 2, 7, 8], [3, 2, 7, 6]) == 2 * 3 * 4 * 5 * 7 * (8 + 6)
+    assert attention_flops([3, 0, 5, 8], [3, 0, 5, 8], [3, 0, 5, 8]) == 0
 
 
 def test_token_batch_is_seeded_and_leaves_the_global_state() -> None:

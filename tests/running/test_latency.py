@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.running.measure import Size, compare, forward_flops
-from headcount.running.measure.latency import Facts, distinct, rotated, summarise
+from headcount.running.measure.latency import Comparison, Facts, Timing, distinct, rotated, summarise
 
 
 def bert(ffn: int = 32, vocabulary: int = 50) -> BertModel:
@@ -29,19 +29,36 @@ def conditions(**changes: Any) -> dict[str, Any]:
     return {"batch_size": 2, "length": 6, "threads": 1, "rounds": 4, "warmup": 1, **changes}
 
 
-def test_figures_by_hand() -> None:
-    """Four rounds, the last on a machine that has slowed down: the ratio within each round holds."""
+@pytest.fixture
+def two() -> tuple[Timing, Timing]:
+    """Timings of an unpruned and a pruned model: four rounds, the last on a machine that has slowed down."""
     samples = {"whole": [10.0, 12.0, 11.0, 24.0], "cut": [5.0, 8.0, 5.5, 16.0]}
     facts = {"whole": Facts("torch 2", Size(100, 400), 3000), "cut": Facts("onnxruntime 1", Size(60, 240), 1200)}
     whole, cut = summarise(samples, facts, tokens=44)
+    return whole, cut
 
+
+def test_the_first_model_is_the_reference(two: tuple[Timing, Timing]) -> None:
+    whole, _ = two
     assert (whole.name, whole.milliseconds, whole.speedup) == ("whole", 11.5, 1.0)
     assert (whole.speedup_low, whole.speedup_high, whole.share_of_prediction) == (1.0, 1.0, 1.0)
+
+
+def test_times_are_medians(two: tuple[Timing, Timing]) -> None:
+    _, cut = two
     assert cut.milliseconds == 6.75  # between 5.5 and 8
     assert cut.tokens_per_second == pytest.approx(44 / 0.00675)
+
+
+def test_speedups_are_taken_within_rounds(two: tuple[Timing, Timing]) -> None:
+    _, cut = two
     assert cut.speedup == 1.75  # of the ratios 2, 1.5, 2, 1.5; the ratio of the medians is 1.70
     assert (cut.speedup_low, cut.speedup_high) == (1.5, 2.0)
     assert (cut.predicted_speedup, cut.share_of_prediction) == (2.5, 0.7)
+
+
+def test_timings_hold_the_facts(two: tuple[Timing, Timing]) -> None:
+    whole, cut = two
     assert (cut.size, cut.flops, cut.samples) == (Size(60, 240), 1200, (5.0, 8.0, 5.5, 16.0))
     assert (whole.runtime, cut.runtime) == ("torch 2", "onnxruntime 1")
 
@@ -93,21 +110,35 @@ def test_models_take_turns_on_the_same_batch() -> None:
     assert all(torch.equal(ids, timed[0][1]) for _, ids in timed)
 
 
-def test_comparison() -> None:
+@pytest.fixture(scope="module")
+def compared() -> tuple[dict[str, BertModel], Comparison]:
+    """Two models and their comparison."""
     models = {"wide": bert(ffn=64), "narrow": bert(ffn=16, vocabulary=30)}
-    found = compare(models, **conditions())
+    return models, compare(models, **conditions())
+
+
+def test_a_comparison_measures_every_model(compared: tuple[dict[str, BertModel], Comparison]) -> None:
+    models, found = compared
     assert [timing.name for timing in found.timings] == ["wide", "narrow"]
     for timing in found.timings:
         assert len(timing.samples) == 4
         assert timing.flops == forward_flops(models[timing.name], 2, 6)
         assert timing.size == Size.of(models[timing.name])
         assert timing.speedup_low <= timing.speedup <= timing.speedup_high
+
+
+def test_a_comparison_summarises_its_samples(compared: tuple[dict[str, BertModel], Comparison]) -> None:
+    _, found = compared
     assert found.timings[1].predicted_speedup == found.timings[0].flops / found.timings[1].flops
     assert found.timings == summarise(
         {timing.name: timing.samples for timing in found.timings},
         {timing.name: Facts(timing.runtime, timing.size, timing.flops) for timing in found.timings},
         tokens=12,
     )
+
+
+def test_a_comparison_is_signed_and_becomes_json(compared: tuple[dict[str, BertModel], Comparison]) -> None:
+    _, found = compared
     start = "batch:2|length:6|threads:1|rounds:4|seed:0|device:cpu|matmul:highest|torch:"
     assert found.signature.startswith(start)
     data = json.loads(json.dumps(found.to_json()))
@@ -117,7 +148,9 @@ def test_comparison() -> None:
 
 def test_tokens_come_from_the_smallest_vocabulary() -> None:
     """Embeddings raise an error for an id beyond their vocabulary; of 5 words next to 5,000, none must be."""
-    compare({"large": bert(vocabulary=5000), "small": bert(vocabulary=5)}, **conditions(batch_size=8, rounds=1))
+    models = {"large": bert(vocabulary=5000), "small": bert(vocabulary=5)}
+    found = compare(models, **conditions(batch_size=8, rounds=1))
+    assert [timing.name for timing in found.timings] == ["large", "small"]
 
 
 def test_leaves_modes_threads_and_random_state() -> None:

@@ -104,10 +104,10 @@ def test_threads(tmp_path: Path) -> None:
         assert seen == [1, 2] and torch.get_num_threads() == 1
     for number in (1, 2):
         session: Any = open_model(write_graph(tmp_path / f"onnx{number}"), number)
-        assert session._session.get_session_options().intra_op_num_threads == number == session.threads
+        assert session.session.get_session_options().intra_op_num_threads == number == session.threads
         compiled: Any = open_model(write_openvino_graph(tmp_path / f"openvino{number}"), number)
-        assert compiled._model.get_property("INFERENCE_NUM_THREADS") == number == compiled.threads
-        assert compiled._model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+        assert compiled.model.get_property("INFERENCE_NUM_THREADS") == number == compiled.threads
+        assert compiled.model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     with pytest.raises(BadRecipe, match="Got threads 0"):
         open_model(tmp_path / "onnx1", 0)
 

@@ -14,9 +14,8 @@ from headcount.anatomy import forwards, head_map, present, survey
 from headcount.anatomy.example import random_inputs
 from headcount.errors import BadRecipe, SurgeryFailed, UnsupportedModel
 from headcount.gates.hooks import masked
-from headcount.surgery import cut as surgery
 from headcount.surgery import selfcheck
-from headcount.surgery.cut import remove_heads, structure
+from headcount.surgery.cut import chosen_subset, remove_heads, structure
 from headcount.surgery.selfcheck import outputs
 from headcount.units.map import Subset
 
@@ -195,10 +194,12 @@ def test_classifiers_that_pool_by_the_end_of_the_text() -> None:
     for kind, family in {BartForSequenceClassification: "bart", T5ForSequenceClassification: "t5"}.items():
         model = kind(tiny(family).config).eval()
         remove_heads(model, {site.name: [1] for site in head_map(model).sites})
+        assert len(present(model)) == len(head_map(model).sites)
     config = tiny("gpt2").config
     config.pad_token_id = None
     model = GPT2ForSequenceClassification(config).eval()
     remove_heads(model, {site.name: [1] for site in head_map(model).sites})
+    assert len(present(model)) == len(head_map(model).sites)
 
 
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2", "llama"])
@@ -274,4 +275,4 @@ def test_foreign_subsets_and_other_things_are_refused() -> None:
         ("12", "got '12'"),
     ):
         with pytest.raises(BadRecipe, match=says):
-            surgery._subset(present(model), keep)
+            chosen_subset(present(model), keep)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+from translation_recipes import QUICK, SHAPE, STUDENT, recipe
 
-from headcount import Recipe, TrainingSettings, present, run_recipe
+from headcount import TrainingSettings, present, run_recipe
 from headcount.directory.model_files import load
 from headcount.errors import BadData, BadRecipe, UnsupportedModel
-from headcount.experiments.demo.parallel_corpus import write
 from headcount.experiments.run import evaluate
 from headcount.gates.hooks import masked
 from headcount.nmt import Translator
@@ -23,35 +23,7 @@ from headcount.tasks.translation import TranslationCollator, _loss
 from headcount.tasks.translation_models import load_translator, new_model
 from headcount.units.map import Subset
 from kills import Killed, kill_after
-from recipes import OPTIONS, PRUNING, require_dynamics, slow, some
-
-SHAPE = (
-    "new:transformer-base,d_model=16,head_size=4,encoder_layers=2,decoder_layers=1,encoder_heads=2,decoder_heads=2,"
-    "cross_heads=2,ffn_size=16,norm=pre"
-)
-STUDENT = "new:tiny-student,d_model=16,head_size=4,encoder_layers=2,encoder_heads=2,cross_heads=2,ffn_size=16"
-QUICK = TrainingSettings(steps=6, batch_tokens=256, lr=1e-2, checkpoint_every=0, looks=3)
-
-
-@pytest.fixture(scope="session")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A small parallel corpus: 48 pairs to learn from, 12 to measure on."""
-    directory = tmp_path_factory.mktemp("parallel")
-    train_en, train_de, validation_en, validation_de = write(directory, 240)
-    lines = {}
-    for name, en, de, count in (("train", train_en, train_de, 48), ("validation", validation_en, validation_de, 6)):
-        for path in (en, de):
-            path.write_text(
-                "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]), encoding="utf-8"
-            )
-        lines[name] = f"{en},{de}"
-    return {**lines, "development": 16, "vocabulary": 90, "beam": 2}
-
-
-def recipe(name: str, keep: float | None, data: dict[str, Any], model: str = SHAPE, **changes: Any) -> Recipe:
-    options = OPTIONS.get(name, {})
-    settings = {"options": options, "training": QUICK, **changes}
-    return Recipe(str(model), name, keep, data, task="translation", **settings)
+from recipes import PRUNING, require_dynamics, slow, some
 
 
 @pytest.mark.parametrize("name", some(PRUNING, ("gradual",)))

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from test_translation import QUICK, SHAPE, parallel, recipe
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -19,6 +18,7 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from translation_recipes import QUICK, SHAPE, recipe
 
 from headcount import run_recipe
 from headcount.directory.model_files import load
@@ -33,7 +33,6 @@ from headcount.tasks.translation import _cut, translations
 from headcount.tasks.translation_models import speaking, start_of
 from recipes import slow
 
-__all__ = ["parallel"]  # a fixture
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz▁"]
 CODES = ("deu_Latn", "eng_Latn")
 

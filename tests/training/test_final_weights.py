@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from scripted import Script, far, of_weights, trained
 from torch import nn
 
 from benches import Weights, alike, bench, recorded, weights
@@ -21,7 +22,6 @@ from headcount.training.final_weights import Keeper
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from recipes import recipe
-from scripted import Script, far, of_weights, trained
 
 
 def smoothed(steps: Sequence[Weights], smoothing: float) -> list[Weights]:

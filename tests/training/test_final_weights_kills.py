@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from scripted import Script, far, trained
 from torch import nn
 
 from benches import alike, bench, recorded
@@ -19,7 +20,6 @@ from headcount.training.final_weights import Keeper
 from headcount.training.workbench import Workbench
 from kills import Killed, kill_after
 from recipes import recipe
-from scripted import Script, far, trained
 
 moderate = settings(max_examples=60, deadline=None, derandomize=True)
 KEEPING = [

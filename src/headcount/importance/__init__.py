@@ -1,4 +1,4 @@
-"""Scores for heads, computed from a trained model and data. One file each."""
+"""Importances: scores of heads, computed from a trained model and data, one file each."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -16,15 +16,15 @@ from headcount.units.map import Subset
 
 @runtime_checkable
 class Importance(Protocol):
-    """What every importance is."""
+    """The interface of an importance."""
 
     needs_examples: ClassVar[bool]
-    """Whether it looks at the batches at all."""
+    """Whether it reads the batches."""
 
     def scores(
         self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
     ) -> Float64[Tensor, " head"]:
-        """One score for each head of the subset, in flat order; high scores stay."""
+        """Return one score for each head of the subset, in flat order. Heads with high scores stay."""
         ...
 
 
@@ -34,14 +34,14 @@ IMPORTANCES: dict[str, type[Any]] = {
     "magnitude": MagnitudeImportance,
     "random": RandomImportance,
 }
-"""Name -> importance, with its published defaults."""
+"""The importances by name, with their published defaults."""
 
 
 def importance(name: str, seed: int = 0) -> Importance:
-    """The importance of that name; `seed` is for the one that is drawn.
+    """Return the importance of that name. Only the random one uses `seed`.
 
     Raises:
-        BadRecipe: There is none.
+        BadRecipe: No importance has that name.
     """
     if name not in IMPORTANCES:
         raise BadRecipe(f"Unknown importance '{name}'. Valid: {', '.join(IMPORTANCES)}.")
@@ -51,7 +51,7 @@ def importance(name: str, seed: int = 0) -> Importance:
 def ranking(
     ranks: Importance, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], present: Subset, candidates: Subset
 ) -> list[float]:
-    """The scores of the heads that compete, in flat order, measured with all heads that are there."""
+    """Return the scores of the heads that compete, in flat order, measured with all present heads."""
     scores = dict(zip(present.indices, ranks.scores(model, batches, present).tolist(), strict=True))
     return [scores[index] for index in candidates.indices]
 

@@ -1,9 +1,8 @@
 """Importance of a head as its confidence: the weight it gives to the one position it attends to most.
 
-Behnke and Heafield 2020, section 3, after Voita et al. 2019. The weights are read from models that run under any
-attention implementation: while heads are scored, attention is computed by a function of ours, registered through
-transformers' own interface, which calls the model family's plain implementation, looks at one layer's weights of one
-batch at a time, and keeps sums only.
+Behnke and Heafield 2020, section 3, after Voita et al. 2019. It works under any attention implementation. Scoring
+replaces attention by a function that is registered through transformers' own interface. The function calls the model
+family's plain implementation, reads one layer's weights of one batch at a time, and keeps only sums.
 """
 
 import sys
@@ -30,7 +29,7 @@ _listener: ContextVar[Callable[[nn.Module, Tensor], None] | None] = ContextVar("
 
 
 def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
-    """Attention as the family's own plain implementation computes it; its weights are shown to the listener."""
+    """Compute attention by the family's own plain implementation, and pass its weights to the listener."""
     plain = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
     output, weights = plain(module, query, key, value, mask, **options)
     if (listener := _listener.get()) is not None:
@@ -44,10 +43,10 @@ AttentionMaskInterface.register(NAME, eager_mask)
 
 @dataclass(frozen=True)
 class Confidence:
-    """The maximum attention weight of each query position, averaged over all of them; padding is left out.
+    """The maximum attention weight of a query position, averaged over all positions except padding.
 
-    With labels or decoder inputs in the batches, decoders are read under teacher forcing. (The authors' code reads them
-    while translating, over all hypotheses of the beam.)
+    With labels or decoder inputs in the batches, decoders run under teacher forcing. The authors' code reads the
+    weights during translation, over all hypotheses of the beam.
 
     Attributes:
         exclude_last: Leave out the last position of every text, its end-of-sentence token, as Voita et al. do; Behnke
@@ -60,12 +59,12 @@ class Confidence:
     def scores(
         self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
     ) -> Float64[Tensor, " head"]:
-        """One score in [0, 1] for each head of the subset, in flat order, measured with all other heads gated off.
+        """Return one score in [0, 1] for each head of the subset, in flat order, with all other heads gated off.
 
         Args:
-            model: A trained model. Weights, mode and attention implementation are left as they are.
+            model: A trained model. Its weights, mode and attention implementation do not change.
             batches: Batches on the model's device; positions whose mask is 0 are padding.
-            subset: The heads that are still in.
+            subset: The heads that remain.
 
         Raises:
             BadData: There is no batch.
@@ -95,7 +94,7 @@ class Confidence:
     def _positions(
         self, model: Any, batch: Mapping[str, Tensor], site: Site, weights: Tensor
     ) -> Bool[Tensor, "batch query"]:
-        """The query positions that count."""
+        """Return which query positions count."""
         shape = (weights.shape[0], weights.shape[2])
         positions = torch.ones(shape, dtype=torch.bool, device=weights.device)
         mask = _mask(model, batch, site, shape)
@@ -112,7 +111,7 @@ class Confidence:
 
 
 def _mask(model: Any, batch: Mapping[str, Tensor], site: Site, shape: tuple[int, int]) -> Tensor | None:
-    """The mask of what a site looks from, if it has one."""
+    """Return the mask of a site's query positions, if it has one."""
     if "pixel_values" in batch and "vision" in site.name:
         return None  # the mask is that of the text beside the image
     mask = batch.get("attention_mask")
@@ -132,7 +131,7 @@ def _mask(model: Any, batch: Mapping[str, Tensor], site: Site, shape: tuple[int,
 
 @contextmanager
 def _read_by(model: Any, listener: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
-    """Within the block, attention weights are shown to the listener."""
+    """Pass attention weights to the listener within the block."""
     configs = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
     before = [(config, config._attn_implementation) for config in configs.values()]
     token = _listener.set(listener)

@@ -1,4 +1,4 @@
-"""Importance of a head as the loss's sensitivity to its gate (Michel et al. 2019; Li et al. 2021, eq. 21)."""
+"""Importance of a head as the sensitivity of the loss to its gate (Michel et al. 2019; Li et al. 2021, eq. 21)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ REDUCTIONS = ("example", "token", "batch")
 class GradientImportance:
     """The mean absolute gradient of an example's loss with respect to each head's gate, at gates of one.
 
-    An example's loss is that of its label, or the sum over its labels where every token has one: so both published
-    scripts have it, and so it does not matter how examples are batched.
+    The loss of an example is that of its label, or the sum over its labels if every token has one. Both published
+    scripts define it like this. The scores thus do not depend on how examples are batched.
 
     Attributes:
         reduction: Over what the absolute value is taken before averaging. `example`: eq. 21. `token`: each position of
@@ -45,13 +45,13 @@ class GradientImportance:
     def scores(
         self, model: nn.Module, batches: Iterable[Mapping[str, Tensor]], subset: Subset
     ) -> Float64[Tensor, " head"]:
-        """One score for each head of the subset, in flat order, measured with all other heads gated off.
+        """Return one score for each head of the subset, in flat order, with all other heads gated off.
 
         Args:
             model: A trained model; its loss must be a mean over the batch's labels, of which those that are -100 do not
                 count. Weights and mode are left as they are.
             batches: Batches with labels, on the model's device.
-            subset: The heads that are still in.
+            subset: The heads that remain.
 
         Raises:
             BadData: There is no batch, or the loss or a gradient is not finite.
@@ -72,7 +72,7 @@ class GradientImportance:
         return _normalise_by_site(scores, subset) if self.layer_norm else scores
 
     def _batch(self, model: nn.Module, batch: Mapping[str, Tensor], subset: Subset) -> Float64[Tensor, " head"]:
-        """The batch's mean score of every head of the map, 0 for heads that are out."""
+        """Return the batch's mean score of every head of the map, 0 for heads outside the subset."""
         gates: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         heads: dict[str, list[int]] = {}
 

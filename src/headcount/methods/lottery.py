@@ -102,7 +102,7 @@ class Lottery(Method):
         """Find the ticket, and train it to the end; the model on the workbench loses its heads on the way."""
         ticket = self.find(bench, budget)
         adam = rewind(bench, ticket.model, ticket.subset, ticket.moments)
-        bench.train(stage=self._stage(bench, ticket.late, ticket.iterations + 1), moments=adam)
+        bench.train(stage=self.stage_of(bench, ticket.late, ticket.iterations + 1), moments=adam)
         bench.notes["iterations"] = ticket.iterations
         return ticket.subset
 
@@ -123,7 +123,7 @@ class Lottery(Method):
         whole = bench.model
         while len(left) > keep:
             number += 1
-            stage = self._stage(bench, late, number, steps)
+            stage = self.stage_of(bench, late, number, steps)
 
             def work(left: Subset = left, stage: Stage = stage) -> list[int]:
                 bench.train(stage=stage, moments=rewind(bench, whole, left | always, moments))
@@ -137,7 +137,7 @@ class Lottery(Method):
             bench.forget(stage.name)
         return Ticket(left | always, whole, late, moments, number)
 
-    def _stage(self, bench: Workbench, late: int, number: int, steps: int | None = None) -> Stage:
+    def stage_of(self, bench: Workbench, late: int, number: int, steps: int | None = None) -> Stage:
         """A little training after rewinding, or, of as many steps as are left, the last one."""
         order, skip = number if self.data_order == "new" else 0, late if self.data_order == "onward" else 0
         first = late if self.schedule == "continue" else 0

@@ -79,7 +79,7 @@ class Voita(ScoreOptions):
         path: list[tuple[float, int]] = []
         best: tuple[int, str, Any, Subset] | None = None
         while len(path) < self.tries and (best is None or best[0] > 0):
-            weight, name = _next(path, keep), f"lambda-{len(path) + 1}"
+            weight, name = next_lambda(path, keep), f"lambda-{len(path) + 1}"
             bench.model = copy.deepcopy(start)
             subset, alive = self._train(bench, budget, weight, Stage(name, name))
             path.append((weight, alive))
@@ -107,7 +107,7 @@ class Voita(ScoreOptions):
         return gates.subset(), relaxation.alive(gates.scores) * (len(gates.candidates) // max(1, len(gates.units)))
 
 
-def _next(path: list[tuple[float, int]], keep: int) -> float:
+def next_lambda(path: list[tuple[float, int]], keep: int) -> float:
     """The next lambda: between the nearest that left too many and too few, where the count is to be, or further out."""
     low = max((each for each in path if each[1] > keep), default=None)
     high = min((each for each in path if each[1] < keep), default=None)

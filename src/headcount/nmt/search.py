@@ -116,13 +116,14 @@ def search(
     if settings.most is not None:
         limits = limits.clamp(max=settings.most)
     if settings.beam == 1:
-        return _greedy(model, decoding, limits, pieces, settings)
-    return _beam(model, decoding, limits, pieces, settings)
+        return greedy_search(model, decoding, limits, pieces, settings)
+    return beam_search(model, decoding, limits, pieces, settings)
 
 
-def _greedy(
+def greedy_search(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
+    """Return the translation of each sentence that takes the likeliest piece at every step."""
     end, start = model.config.eos_token_id, model.config.decoder_start_token_id
     count = len(limits)
     here = torch.arange(count, device=limits.device)
@@ -151,9 +152,10 @@ def _greedy(
     return [[Hypothesis(score / length**settings.normalisation, line)] for score, length, line in totals]
 
 
-def _beam(
+def beam_search(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
+    """Return the best finished hypotheses of each sentence; `limits` are the lengths of the longest ones."""
     # Long: one loop over positions, whose steps share a dozen tensors; parts of it would hand them to and fro.
     beam, end, device = settings.beam, model.config.eos_token_id, limits.device
     count, longest = len(limits), int(limits.max())

@@ -22,7 +22,7 @@ class SSRU(nn.Module):
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         """The output at every token, of that token and those before it."""
         forget, new = self.project(x)
-        recur = closed_form if torch.compiler.is_compiling() else _recurrence
+        recur = closed_form if torch.compiler.is_compiling() else recurrence
         states: Tensor = recur(forget, (1 - forget) * new)
         return torch.relu(states)
 
@@ -76,4 +76,5 @@ class _Recurrence(torch.autograd.Function):
         return to_forget, to_added
 
 
-_recurrence: Callable[[Tensor, Tensor], Tensor] = _Recurrence.apply
+recurrence: Callable[[Tensor, Tensor], Tensor] = _Recurrence.apply
+"""Return the states c_t = f_t * c_{t-1} + z_t, given f and z."""

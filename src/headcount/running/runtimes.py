@@ -163,12 +163,12 @@ class OnnxRuntime(ExportedRunner):
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3  # errors
         file = str(self.directory / self.files[0])
-        self._session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        self._inputs = [each.name for each in self._session.get_inputs()]
+        self.session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self._inputs = [each.name for each in self.session.get_inputs()]
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         """The graph's floating-point outputs."""
-        return _floats(torch.from_numpy(value) for value in self._session.run(None, self._feed(inputs, self._inputs)))
+        return _floats(torch.from_numpy(value) for value in self.session.run(None, self._feed(inputs, self._inputs)))
 
 
 class OpenVino(ExportedRunner):
@@ -179,13 +179,13 @@ class OpenVino(ExportedRunner):
 
     def _start(self, runtime: Any) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
-        self._model = runtime.Core().compile_model(str(self.directory / self.files[0]), "CPU", settings)
-        self._inputs = [each.any_name for each in self._model.inputs]
+        self.model = runtime.Core().compile_model(str(self.directory / self.files[0]), "CPU", settings)
+        self._inputs = [each.any_name for each in self.model.inputs]
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         """The graph's floating-point outputs."""
-        results = self._model(self._feed(inputs, self._inputs))
-        return _floats(torch.from_numpy(results[each]) for each in self._model.outputs)
+        results = self.model(self._feed(inputs, self._inputs))
+        return _floats(torch.from_numpy(results[each]) for each in self.model.outputs)
 
 
 class CTranslate2(ExportedRunner):

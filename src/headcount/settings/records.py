@@ -1,4 +1,4 @@
-"""A record: what came out of a run, with the recipe that made it; and the signature that every number carries."""
+"""The record of a run: its recipe, its results and the signature of its numbers."""
 
 import json
 import os
@@ -15,18 +15,18 @@ from headcount.settings.schema import fits
 from headcount.settings.writing import write_atomically
 
 FORMAT_VERSION = 2
-"""Version 1 had no name, sites, flops, speed, machine and error."""
+"""The version of a record. Version 1 lacks name, sites, flops, speed, machine and error."""
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
 _PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/'\",:;()]+){2,}")
-"""An absolute path in a sentence; the end of a URL is none."""
+"""The pattern of an absolute path in a sentence. It does not match the end of a URL."""
 
 
 def signature(parts: Mapping[str, Any]) -> str:
-    """One line that says how a number was made, as sacreBLEU does it: `method:michel|keep:12/72|…|v:0.1.0`.
+    """Return one line that says how a number was made: `method:michel|keep:12/72|…|v:0.1.0`.
 
-    A part whose value is None is left out; headcount's own version is always the last part.
+    The form is sacreBLEU's. It leaves out a part whose value is None. The last part is headcount's version.
     """
     shown = [f"{name}:{value}" for name, value in parts.items() if value is not None]
     return "|".join([*shown, f"v:{version('headcount')}"])
@@ -34,25 +34,25 @@ def signature(parts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """What came out of a run.
+    """The results of a run, with its recipe.
 
     Attributes:
         signature: How the numbers were made, in one line.
         recipe: Everything that defined the run, as plain data.
         subset: The heads kept per site, in the original numbering.
-        heads: The same as the papers print it: the number kept per layer.
-        metrics: The task's figures of the pruned model, in [0, 1] where they are shares.
+        heads: The number of heads kept per layer, as the papers print it.
+        metrics: The task's metrics of the pruned model. Shares are in [0, 1].
         size: Parameters and bytes, before and after.
-        costs: Optimiser steps, seconds and peak memory in bytes, of `training` and of what served `selection` alone.
-        dynamics: What was seen during training, one entry a look.
-        notes: What the method has to tell of this run.
-        versions: The versions of the libraries that have a say in the numbers.
-        name: Of the run, within its sweep.
+        costs: Optimiser steps, seconds and peak memory in bytes: of `training`, and of `selection` alone.
+        dynamics: The evaluations during training, one entry each.
+        notes: The method's own remarks about this run.
+        versions: The versions of the libraries that can change the numbers.
+        name: The name of the run within its sweep.
         sites: The head map of the model as it was built: see `HeadMap.to_json`.
         flops: Floating-point operations of a forward pass, before and after; see `measure.forward_flops`.
-        speed: Where it was measured: the pruned model's `Timing` beside the unpruned one's, and the conditions.
-        machine: What it ran on.
-        error: Of a run that failed: what went wrong. Its metrics are empty.
+        speed: The `Timing` of the pruned and of the unpruned model, and the conditions. Empty if not measured.
+        machine: The machine that the run used.
+        error: What went wrong, if the run failed. Such a run has no metrics.
     """
 
     signature: str
@@ -75,20 +75,20 @@ class Record:
 
     @property
     def kept(self) -> int:
-        """How many heads stayed."""
+        """Return the number of heads kept."""
         return sum(len(heads) for heads in self.subset.values())
 
     @property
     def total(self) -> int | None:
-        """How many heads there were; None in a record of version 1."""
+        """Return the number of heads before pruning, or None for a record of version 1."""
         return sum(site["heads"] for site in self.sites) or None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain data."""
+        """Return the record as plain data."""
         return asdict(self)
 
     def portable(self) -> "Record":
-        """The record for others to read: of every path, also in its error, the last two parts, which name things."""
+        """Return a copy that shortens every path to its last two parts, also in the error message."""
 
         def short(value: str) -> str:
             return ",".join("/".join(PurePath(part).parts[-2:]) for part in value.split(","))
@@ -103,11 +103,11 @@ class Record:
         return replace(self, recipe=recipe, error=error)
 
     def write(self, path: Path) -> None:
-        """Write the record as one line of JSON, aside and then renamed: a reader sees all of it or nothing."""
+        """Write the record as one line of JSON, atomically."""
         write_atomically(path, json.dumps(self.to_json()) + "\n")
 
     def row(self) -> dict[str, Any]:
-        """The record as one row of a table: every field a column, those of the recipe and the figures spread out."""
+        """Return the record as one row of a table, with a column for each setting and each result."""
         recipe = self.recipe
         spread = {
             **{f"option.{name}": value for name, value in recipe.get("options", {}).items()},
@@ -134,23 +134,23 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record that `Record.write` wrote.
+    """Return the record that `Record.write` wrote.
 
     Raises:
-        CorruptRecord: It is damaged, or of a newer format.
+        CorruptRecord: The file is damaged, or of a newer format.
     """
     return _parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
-    """All records at these places, and what could not be read, a line each.
+    """Return all records at these places, and one line for each problem.
 
     Args:
-        sources: Files of records, one JSON line each; or directories, searched for them to the bottom: a run's
-            directory, a sweep's, a folder of `.json` and `.jsonl` files.
+        sources: Files with one record as JSON per line, or directories. The search of a directory includes all
+            folders in it. It may be that of a run or of a sweep, or hold `.json` and `.jsonl` files.
 
     Raises:
-        CorruptRecord: There is nothing at one of these places, or a file that was named holds no record.
+        CorruptRecord: A place does not exist, or a named file holds no record.
     """
     records: dict[tuple[str, str], Record] = {}
     problems = []
@@ -162,7 +162,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
         for file in [source] if source.is_file() else sorted(_files(source)):
             text, found = file.read_text(encoding="utf-8", errors="replace"), 0
             if file != source and file.suffix == ".jsonl" and '"signature"' not in text:
-                continue  # data, say, that lie beside records
+                continue  # other data beside records
             for number, line in enumerate(text.splitlines(), start=1):
                 if not line.strip():
                     continue
@@ -172,7 +172,7 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
                     problems.append(str(problem))
                 else:
                     name = record.name or (file.parent.name if file.name == RECORD_NAME else file.stem)
-                    # The same record may lie in a run's directory and in a list of a sweep's, without its paths.
+                    # A run's directory and a sweep's list may hold the same record, the list without its paths.
                     records.setdefault((name, _identity(record)), replace(record, name=name))
                     found += 1
             if file == source and not found:
@@ -184,12 +184,12 @@ def read_records(*sources: str | Path) -> tuple[list[Record], list[str]]:
 
 
 def _files(directory: Path) -> Iterable[Path]:
-    """Files of records: those of runs, lists of them, and single ones that stand among others of their kind."""
+    """Find the records of runs, the lists of records, and single records among other files."""
     for folder, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".checkpoints")]
         if RECORD_NAME in names:
             yield Path(folder, RECORD_NAME)
-            folders.clear()  # a model's directory: its other files are not ours to read
+            folders.clear()  # the other files of a model's directory are no records
         else:
             yield from (Path(folder, name) for name in names if name.endswith(".jsonl") or _is_record(folder, name))
 

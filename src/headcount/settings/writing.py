@@ -1,4 +1,4 @@
-"""Writing so that nothing half-made is ever left looking whole: aside first, then renamed."""
+"""Atomic writing of files and directories: write under another name, then rename."""
 
 import csv
 import errno
@@ -17,12 +17,12 @@ from headcount.errors import BadRecipe, DiskFull
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that no reader, and no full disk, ever leaves half of it under its name."""
+    """Write a text file whole or not at all."""
     write_bytes_atomically(path, text.encode())
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """The same for any file. A link is followed; a pipe or a device is written to, not replaced."""
+    """Write a file whole or not at all. Follow a link, and write into a pipe or a device without replacing it."""
     path = path.resolve()
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -59,17 +59,17 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _plain(value: Any) -> Any:
-    # A spreadsheet takes a text that begins like a formula for one, and these texts come from anywhere.
+    # A spreadsheet would run a text that begins like a formula. These texts may come from anybody.
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") and len(value) > 1 else value
 
 
 _NO_ROOM = (os.strerror(errno.ENOSPC), "unexpected pos", "PytorchStreamWriter failed writing", "iostream error")
-"""A full disk in the words of libraries whose errors are of their own kind: safetensors has the system's, torch not."""
+"""Words by which the errors of libraries report a full disk. Safetensors uses the system's; torch has its own."""
 
 
 @contextmanager
 def naming_a_full_disk(path: str | Path) -> Iterator[None]:
-    """Within the block, a full disk is an error of ours that says what was not written.
+    """Turn an error about a full disk into `DiskFull`, which names the path.
 
     Raises:
         DiskFull: The disk is full.
@@ -85,11 +85,11 @@ def naming_a_full_disk(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def writing_directory(path: str | Path) -> Iterator[Path]:
-    """A directory to write into that takes its name only when all is written: nothing half-made is left looking whole.
+    """Give a temporary directory to write into, and rename it to the path at the end.
 
     Raises:
-        BadRecipe: There is something at that path, and it is not an empty directory; if it came only meanwhile, what
-            was written stays, under a name that is told.
+        BadRecipe: The path exists, and is not an empty directory. If it appeared during the block, the temporary
+            directory stays, and the message names it.
         DiskFull: The disk is full.
     """
     path = Path(path).resolve()  # of a link, the place it points to; of ".", its name
@@ -111,7 +111,7 @@ def writing_directory(path: str | Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """A new directory next to a path; where that cannot be, as beside a mounted one, in it."""
+    """Make a new directory next to a path. If that fails, as beside a mounted one, make it inside."""
     try:
         return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
@@ -122,7 +122,7 @@ def _beside(path: Path) -> Path:
 
 
 def _take_name(aside: Path, path: Path) -> None:
-    """Give a directory the name of a path, or what is in it if the directory of that name has to stay."""
+    """Rename a directory to a path. If the path is a directory that must stay, move the content into it."""
     aside.chmod(0o777 & ~_umask())
     try:
         if path.exists():
@@ -137,10 +137,10 @@ def _take_name(aside: Path, path: Path) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Of several processes that work towards what will stand at this path, one does.
+    """Make sure that one process alone works on a path.
 
     Raises:
-        BadRecipe: Another one is at it.
+        BadRecipe: Another process works on it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.at-work"), timeout=0)
@@ -156,10 +156,10 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def require_empty(path: str | Path) -> None:
-    """Make sure that a directory can be written: nothing is there, or an empty directory.
+    """Make sure that a path does not exist or is an empty directory.
 
     Raises:
-        BadRecipe: Something is there.
+        BadRecipe: A file or a directory with content is there.
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -167,7 +167,7 @@ def require_empty(path: str | Path) -> None:
 
 
 def readable(file: Path) -> None:
-    """Give a file the rights of any new one: a temporary one, and what safetensors writes, is its owner's alone."""
+    """Give a file the permissions of a new file. Only the owner can read temporary files and those of safetensors."""
     file.chmod(0o666 & ~_umask())
 
 

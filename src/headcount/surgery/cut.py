@@ -52,7 +52,7 @@ def remove_heads(
     whole: Any = whole_model(model)
     sites = survey(whole)
     here = heads_of(sites)
-    subset = _subset(here, keep)
+    subset = chosen_subset(here, keep)
     if not subset <= here:
         gone = [f"{head.site}:{head.index}" for head in subset - here]
         raise BadRecipe(f"Cannot keep heads that are gone already: {', '.join(gone)}. This model has: {here}.")
@@ -187,7 +187,7 @@ def _no_common_shape() -> None:
     """Layers differ in their key/value heads: there is no one shape to build a static cache in beforehand."""
 
 
-def _subset(here: Subset, keep: Any) -> Subset:
+def chosen_subset(here: Subset, keep: Any) -> Subset:
     """What is to be kept, of the heads there are."""
     head_map: HeadMap = here.head_map
     if isinstance(keep, Subset):

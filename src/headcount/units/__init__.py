@@ -1,1 +1,1 @@
-"""Plain values: sites, the map, subsets, budgets."""
+"""Plain values: sites, head maps, subsets and budgets."""

@@ -9,12 +9,12 @@ from headcount.units.map import KINDS, HeadMap, Subset
 
 @dataclass(frozen=True)
 class Budget:
-    """How many heads to keep: exactly `keep` of them, or that share of them.
+    """The number or the fraction of heads to keep.
 
     Attributes:
-        keep: A whole number of heads, or a float in [0, 1]: a fraction of the heads that the budget is over.
-        sites: The kind of attention the budget is over; heads of other kinds all stay. None: all heads.
-        unit: What is removed at a time under grouped-query attention; see `units_of`.
+        keep: A whole number of heads, or a float in [0, 1], a fraction of the heads that compete.
+        sites: The kind of attention whose heads compete. All heads of other kinds stay. None: all heads compete.
+        unit: The unit of removal under grouped-query attention; see `units_of`.
     """
 
     keep: int | float
@@ -35,7 +35,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str, sites: str | None = None, unit: str = "group") -> "Budget":
-        """The budget a person typed: `12`, `0.25` or `25%`."""
+        """Read a budget that a person typed: `12`, `0.25` or `25%`."""
         try:
             if text.endswith("%"):
                 return cls(float(text[:-1]) / 100, sites, unit)
@@ -46,10 +46,10 @@ class Budget:
             ) from None
 
     def resolve(self, present: Subset) -> tuple[Subset, int]:
-        """The heads that compete, and how many of them to keep, for a model that has the heads `present`.
+        """Return the heads that compete and how many of them to keep, for a model that has the heads `present`.
 
-        A fraction counts all heads the model was built with, so that pruning twice to one half is pruning to one half;
-        it is rounded to the nearest number that whole units add up to.
+        A fraction refers to all heads the model was built with. Pruning twice to one half thus leaves one half.
+        The result is the nearest number of heads that whole units can add up to.
 
         Raises:
             BadRecipe: The model has no head of that kind, fewer heads than are to be kept, or units that do not add up

@@ -1,4 +1,4 @@
-"""What can be removed alone, and the choice that meets a number exactly: the top K of scores, or an even spread."""
+"""Units that can be removed alone, and the choice of exactly K heads: by score, or evenly over the sites."""
 
 import math
 from collections import Counter
@@ -10,21 +10,21 @@ from headcount.errors import BadRecipe
 from headcount.units.map import Head, Subset
 
 UNITS = ("group", "query")
-"""What is removed at a time under grouped-query attention; see `units_of`."""
+"""The units of removal under grouped-query attention; see `units_of`."""
 
 
 def units_of(subset: Subset, unit: str = "group", scores: Sequence[float] | None = None) -> list[tuple[int, ...]]:
-    """What of a subset can be removed alone: a head, or under grouped-query attention several heads together.
+    """Return the units that can be removed alone: single heads, or groups under grouped-query attention.
 
     Args:
-        subset: The heads there are.
-        unit: `group`: a key/value head goes with all heads that share it, which is what makes keys, values and the
-            cache smaller. `query`: of every key/value head of a site one head goes; keys and values stay.
-        scores: With `query`, heads rank within their group by these, one for each head of the subset, so that a unit
-            is the r-th best of each group. None: by their index.
+        subset: The heads that are present.
+        unit: `group` removes a key/value head with all heads that share it; keys, values and the cache shrink.
+            `query` removes one head of every key/value head of a site; keys and values stay.
+        scores: One score for each head of the subset. With `query`, they rank the heads of a group, and a unit holds
+            the r-th best head of each group. None: the index ranks them.
 
     Returns:
-        Flat indices of the heads of each unit; of every site in turn.
+        The flat indices of each unit's heads, site by site.
     """
     score = dict(zip(subset.indices, scores, strict=True)) if scores is not None else {}
     units: list[tuple[int, ...]] = []
@@ -42,16 +42,16 @@ def units_of(subset: Subset, unit: str = "group", scores: Sequence[float] | None
 
 
 def reachable(sizes: Sequence[int]) -> list[int]:
-    """The numbers that some of these sizes add up to, ascending."""
+    """Return all sums of some of these sizes, ascending."""
     sums = reduce(lambda sums, size: sums | sums << size, sizes, 1)  # bit n is set where some of the sizes add up to n
     return [number for number in range(sum(sizes) + 1) if sums >> number & 1]
 
 
 def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group") -> Subset:
-    """The `keep` heads of a subset with the highest scores. Exact: ties go to the head that comes first.
+    """Return exactly `keep` heads of a subset, those with the highest scores. A tie goes to the first head.
 
-    Of units of several heads, those with the highest mean score; where sizes differ, a unit that would make the number
-    impossible to meet is passed over.
+    Units of several heads rank by their mean score. Where sizes differ, the selection skips a unit that would make
+    the number impossible to meet.
 
     Args:
         subset: The heads to choose from.
@@ -60,7 +60,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
         unit: See `units_of`.
 
     Raises:
-        BadRecipe: There are fewer heads, units do not add up to that number, or a score is not finite.
+        BadRecipe: The subset has fewer heads, units do not add up to that number, or a score is not finite.
     """
     if len(scores) != len(subset):
         raise ValueError(f"Got {len(scores)} scores for {len(subset)} heads.")
@@ -75,7 +75,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
     units = units_of(subset, unit, scores)
     units.sort(key=lambda unit: (-math.fsum(score[index] for index in unit) / len(unit), unit))
     sizes = [len(unit) for unit in units]
-    # after[i]: what the units from i on add up to, as bits.
+    # after[i] holds the possible sums of the units from i on, as bits.
     after = list(accumulate(reversed(sizes), lambda sums, size: sums | sums << size, initial=1))[::-1]
     if not after[0] >> keep & 1:
         raise BadRecipe(not_reachable(keep, subset, unit, reachable(sizes)))
@@ -88,7 +88,7 @@ def top(subset: Subset, scores: Sequence[float], keep: int, unit: str = "group")
 
 
 def spread(subset: Subset, keep: int, unit: str = "group") -> Subset:
-    """As many heads at every site, the first it has; what does not divide goes to the first sites.
+    """Return the first heads of every site, equally many at each. The remainder goes to the first sites.
 
     Raises:
         BadRecipe: See `top`.
@@ -104,6 +104,7 @@ def spread(subset: Subset, keep: int, unit: str = "group") -> Subset:
 
 
 def not_reachable(keep: int, subset: Subset, unit: str, possible: list[int]) -> str:
+    """Return the message for a number of heads that whole units do not add up to."""
     near = [max(n for n in possible if n < keep), min(n for n in possible if n > keep)]
     how = "groups that share a key/value head" if unit == "group" else "one head of every group at a time"
     other = next(name for name in UNITS if name != unit)

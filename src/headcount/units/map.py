@@ -1,4 +1,4 @@
-"""The values everything else speaks in: sites, heads, the head map and subsets. Plain Python, no torch."""
+"""Sites, heads, head maps and subsets of heads, as plain values without torch."""
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,12 +10,12 @@ from typing import Any
 from headcount.errors import BadRecipe
 
 KINDS = ("encoder", "decoder", "cross")
-"""The kinds of attention, in the order in which the papers list them."""
+"""The kinds of attention, in the order of the papers."""
 
 STRUCTURE_NAME = "headcount"
-"""The `quant_method` under which a model's configuration says which heads each site kept."""
+"""The `quant_method` of the entry in a model's configuration that lists the kept heads of each site."""
 STRUCTURE_VERSION = 1
-"""The version of how it says so."""
+"""The version of that entry's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One attention sublayer of a model, as it was built: nothing here changes when heads are removed.
+    """One attention sublayer of a model, as it was built. Removing heads does not change it.
 
     Attributes:
         name: Path of the attention module inside the model, as in `model.get_submodule(name)`.
         kind: `encoder`, `decoder` (self-attention of a decoder) or `cross`.
         layer: Index of the layer, from 0.
         heads: Number of (query) heads.
-        kv_heads: Number of key/value heads; equal to `heads` but under grouped-query attention.
-        head_size: Width of one head. Stored, never derived: after surgery it is not `hidden / heads`.
+        kv_heads: Number of key/value heads. It equals `heads` except under grouped-query attention.
+        head_size: Width of one head. After surgery it is not `hidden / heads`, so it is stored.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Site:
 
     @property
     def group(self) -> int:
-        """How many heads share a key/value head: heads `j * group` to `(j + 1) * group - 1` share the j-th."""
+        """Return how many heads share a key/value head: heads `j * group` to `(j + 1) * group - 1` share the j-th."""
         return self.heads // self.kv_heads
 
 
 @dataclass(frozen=True)
 class HeadMap:
-    """All sites of a model, in order. Its H heads have one flat index, site after site."""
+    """All sites of a model, in order. A flat index numbers its H heads, site after site."""
 
     sites: tuple[Site, ...]
 
@@ -80,11 +80,11 @@ class HeadMap:
         return {site.name: start for site, start in zip(self.sites, starts, strict=False)}
 
     def __len__(self) -> int:
-        """The number of heads, H."""
+        """Return the number of heads, H."""
         return sum(site.heads for site in self.sites)
 
     def __getitem__(self, name: str) -> Site:
-        """The site of that name.
+        """Return the site of that name.
 
         Raises:
             KeyError: No site has that name; the message lists those there are.
@@ -95,7 +95,7 @@ class HeadMap:
             raise KeyError(f"No site '{name}'. Sites: {', '.join(self._by_name)}.") from None
 
     def index(self, head: Head) -> int:
-        """The flat index of a head, in [0, H).
+        """Return the flat index of a head, in [0, H).
 
         Raises:
             KeyError: There is no such site.
@@ -107,7 +107,7 @@ class HeadMap:
         return self._offsets[site.name] + head.index
 
     def head(self, index: int) -> Head:
-        """The head with that flat index.
+        """Return the head with that flat index.
 
         Raises:
             IndexError: There is none.
@@ -120,21 +120,22 @@ class HeadMap:
 
     @cached_property
     def all(self) -> "Subset":
-        """The subset of all H heads."""
+        """Return the subset of all H heads."""
         return Subset(self, tuple(range(len(self))))
 
     def of_kind(self, kind: str) -> "Subset":
-        """All heads of one kind of attention."""
+        """Return all heads of one kind of attention."""
         _require_kind(kind)
         return self.subset({site.name: range(site.heads) for site in self.sites if site.kind == kind})
 
     def subset(self, kept: Mapping[str, Any]) -> "Subset":
-        """The subset with these heads kept, given per site as Python's, NumPy's or torch's whole numbers.
+        """Return the subset of these heads. A site that is not named keeps none.
 
-        A site not named keeps none.
+        Args:
+            kept: The heads of each site, as whole numbers of Python, NumPy or torch.
 
         Raises:
-            BadRecipe: What is given for a site are no whole numbers.
+            BadRecipe: The heads of a site are not whole numbers.
             KeyError: There is no such site.
             IndexError: A site has no such head.
         """
@@ -142,22 +143,22 @@ class HeadMap:
         return Subset(self, tuple(sorted(chosen)))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The sites as plain data, for `from_json`."""
+        """Return the sites as plain data, for `from_json`."""
         return [asdict(site) for site in self.sites]
 
     @classmethod
     def from_json(cls, sites: Iterable[Mapping[str, Any]]) -> "HeadMap":
-        """The head map that `to_json` wrote."""
+        """Return the head map that `to_json` wrote."""
         return cls(tuple(Site(**site) for site in sites))
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The kept heads, in the original numbering, also after other heads are gone. Immutable; a set algebra.
+    """An immutable set of kept heads, in the original numbering.
 
     Attributes:
-        head_map: The head map the heads are from.
-        indices: Their flat indices, ascending, without repetition.
+        head_map: The head map of the model.
+        indices: The flat indices of the heads, ascending, without repetition.
     """
 
     head_map: HeadMap
@@ -174,11 +175,11 @@ class Subset:
         return frozenset(self.indices)
 
     def __len__(self) -> int:
-        """K, the number of kept heads."""
+        """Return K, the number of kept heads."""
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Head]:
-        """The kept heads, in flat order."""
+        """Iterate over the kept heads, in flat order."""
         return (self.head_map.head(index) for index in self.indices)
 
     def __contains__(self, head: Head) -> bool:
@@ -211,7 +212,7 @@ class Subset:
         return self._members <= self._other(other)
 
     def at(self, site: str) -> list[int]:
-        """The heads kept at a site, ascending. A list, not a tensor: it must index correctly on any device.
+        """Return the heads kept at a site, ascending. The list can index a tensor on any device.
 
         Raises:
             KeyError: There is no such site.
@@ -220,7 +221,7 @@ class Subset:
         return [i - start for i in self.indices if start <= i < start + self.head_map[site].heads]
 
     def counts(self, kind: str | None = None) -> list[int]:
-        """The number of heads kept at each site, of one kind or of all.
+        """Return the number of heads kept at each site, of one kind or of all.
 
         Raises:
             BadRecipe: There is no such kind.
@@ -230,13 +231,13 @@ class Subset:
         return [len(self.at(site.name)) for site in self.head_map.sites if kind in (None, site.kind)]
 
     def __str__(self) -> str:
-        """As the papers print it: heads kept per layer, `5 1 3 1 5 6`; with several kinds, one run a kind."""
+        """Return the heads kept per layer, as the papers print them: `5 1 3 1 5 6`, one such list for each kind."""
         kinds = [kind for kind in KINDS if any(site.kind == kind for site in self.head_map.sites)]
         runs = {kind: " ".join(map(str, self.counts(kind))) for kind in kinds}
         return runs[kinds[0]] if len(kinds) == 1 else " | ".join(f"{kind} {run}" for kind, run in runs.items())
 
     def to_json(self) -> dict[str, list[int]]:
-        """The kept heads per site, every site named, as plain data; `HeadMap.subset` reads it back."""
+        """Return the kept heads of every site as plain data, for `HeadMap.subset`."""
         return {site.name: self.at(site.name) for site in self.head_map.sites}
 
 
@@ -246,7 +247,7 @@ def _require_kind(kind: str) -> None:
 
 
 def _whole(site: str, heads: Any) -> list[int]:
-    """Indices as Python's own numbers: others are not equal to them, and cannot be written as JSON."""
+    """Return indices as Python's own integers, which JSON can hold."""
     try:
         listed = list(heads)
         if any(str(getattr(each, "dtype", type(each).__name__)).endswith(("bool", "bool_")) for each in listed):

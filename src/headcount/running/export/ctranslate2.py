@@ -144,7 +144,7 @@ def _convert(model: Any, tokenizer: Any, stacks: list[_Stack], directory: Path) 
         def _load(self) -> Any:
             spec = super()._load()
             for stack in stacks:
-                _declare(getattr(spec, stack.name), stack)
+                declare_heads(getattr(spec, stack.name), stack)
             return spec
 
     _answer_the_converter(model)
@@ -174,7 +174,7 @@ def _answer_the_converter(model: Any) -> None:
     config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", scales)
 
 
-def _declare(spec: Any, stack: _Stack) -> None:
+def declare_heads(spec: Any, stack: _Stack) -> None:
     """Tell CTranslate2 the heads that are there; its converter takes the encoder's of the configuration for both."""
     from ctranslate2.specs.attention_spec import MultiHeadAttentionSpec
 

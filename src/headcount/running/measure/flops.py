@@ -97,11 +97,11 @@ def longest_input(model: nn.Module) -> int | None:
     return min(limits, default=None)
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Scores and weighted sum, 2 operations a multiply-add. Shapes: (batch, head, token, head_dim)."""
     batch, heads, queries, width = query
     return int(2 * batch * heads * queries * key[-2] * (width + value[-1]))
 
 
 # PyTorch's counter knows the attention kernels of GPUs only, and takes the CPU's to be free (torch 2.13).
-_UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+_UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
