@@ -23,8 +23,9 @@ from headcount.settings.records import Record, short_source
 from headcount.settings.schema import require_least
 from headcount.settings.training import TrainingSettings, with_a_length, world_size
 from headcount.settings.writing import alone, require_empty, write_atomically
-from headcount.tasks.translation import Translation, given_vocabulary
+from headcount.tasks.translation import Translation
 from headcount.tasks.translation_models import load_tokenizer, load_translator, new_config
+from headcount.tasks.translation_vocabulary import given_vocabulary
 
 MADE_BY = "distillation.json"
 """Beside what the teacher wrote: what defines it."""

@@ -25,7 +25,7 @@ from headcount.settings.records import RECORD_NAME, Record, library_versions, ma
 from headcount.settings.training import is_first_process, world_size
 from headcount.settings.writing import alone, naming_a_full_disk, require_empty, writing_directory
 from headcount.surgery.cut import remove_heads
-from headcount.tasks.prepared import Prepared
+from headcount.tasks.protocol import Prepared, Task
 from headcount.training.workbench import Workbench
 from headcount.units.map import Subset
 
@@ -145,14 +145,13 @@ class _State:
 
 
 def _bench(
-    recipe: Recipe, task: Any, prepared: Prepared, model: Any, checkpoints: Path, shared: Path | None
+    recipe: Recipe, task: Task, prepared: Prepared, model: Any, checkpoints: Path, shared: Path | None
 ) -> Workbench:
     """What the method works on."""
     followed = prepared.development.select(range(min(task.followed, len(prepared.development))))
 
     def measure(model: Any) -> dict[str, float]:
-        figures: dict[str, float] = task.follow(model, followed, prepared.collator)
-        return figures
+        return task.follow(model, followed, prepared.collator)
 
     return Workbench(
         model=model,
@@ -225,7 +224,7 @@ def _write(record: Record, model: Any | None, config: Any, tokenizer: Any, outpu
         record.write(aside / RECORD_NAME)
 
 
-def evaluate(source: str, task: Any) -> dict[str, float]:
+def evaluate(source: str, task: Task) -> dict[str, float]:
     """The task's metrics of a trained model, pruned or not, on the validation examples.
 
     Raises:
@@ -234,10 +233,7 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     prepared = task.prepare(source, learns=False)
     if not prepared.trained:
         raise BadRecipe(f"'{source}' was not trained on this task. Train it first: headcount prune.")
-    metrics: dict[str, float] = task.evaluate(
-        prepared.model, prepared.validation, prepared.collator, device=own_device()
-    )
-    return metrics
+    return task.evaluate(prepared.model, prepared.validation, prepared.collator, device=own_device())
 
 
 def _accelerator() -> str | None:
