@@ -81,7 +81,7 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     return run_recipe(recipe, output, say, notes={"teacher": teacher})
 
 
-def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, Any]]:
+def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, object]]:
     """Let the teacher translate, as far as it has not yet; the student's training on that, and who taught it."""
     if "seed" in plan.data:
         raise BadRecipe("The seed is the distillation's, and one for everything. Give seed (--seed), not data.seed.")
@@ -155,7 +155,9 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         )
 
 
-def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str, bleu_tokenize: str = "13a") -> str:
+def best_by_bleu(
+    hypotheses: list[list[Hypothesis]], tokenizer: TranslatorTokenizer, reference: str, bleu_tokenize: str = "13a"
+) -> str:
     """Of the translations of a line, the one with the best sentence BLEU; of equally good ones the likelier.
 
     Args:

@@ -5,13 +5,13 @@ model family and every attention implementation (Li et al. 2021, eq. 4).
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from headcount.anatomy import LiveSite, survey
 from headcount.errors import BadRecipe
@@ -43,7 +43,7 @@ def gated(model: nn.Module, gate_of: Callable[[LiveSite, Tensor], Tensor | None]
             handle.remove()
 
 
-def masked(model: nn.Module, subset: Subset) -> Any:
+def masked(model: nn.Module, subset: Subset) -> AbstractContextManager[None]:
     """Within the block, only the heads of the subset have an effect; the model is not changed.
 
     Raises:
@@ -59,7 +59,7 @@ def masked(model: nn.Module, subset: Subset) -> Any:
     return gated(model, gate_of)
 
 
-def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:
+def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> RemovableHandle:
     """Multiply a site's heads by what `gate_of` gives at every pass, until the handle is removed; see `gated`."""
     return live.output.register_forward_pre_hook(_Scale(live, gate_of))
 

@@ -66,7 +66,7 @@ class Relaxation(Protocol):
         """Optimiser steps from this one until its schedule is over and the subset is what the model trains with."""
         ...
 
-    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], keep: int, step: int) -> dict[str, object]:
         """What a record should hold of the relaxation at this step: its temperature, say."""
         ...
 
@@ -210,7 +210,7 @@ class Gates(nn.Module):
             len(self._of_head) / len(self.units)
         )
 
-    def watch(self) -> dict[str, Any]:
+    def watch(self) -> dict[str, object]:
         """What a record holds of the gates at this step.
 
         The subset as of now, the relaxation's own state, the mean entropy of the gates drawn last (bits a gate; 0 once
@@ -254,7 +254,7 @@ class Gates(nn.Module):
         mixed = np.random.SeedSequence([self.seed, draw + 1]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(mixed))
 
-    def _draw(self, model: nn.Module, args: Any) -> None:
+    def _draw(self, model: nn.Module, args: object) -> None:
         """Before the model's forward pass: one draw for all its sites."""
         if not model.training:
             self._drawn = None
@@ -297,7 +297,7 @@ class Gates(nn.Module):
                 "gradient checkpointing off."
             )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """For copies: draws of a pass that is under way are the original's."""
         return {**self.__dict__, "_leaves": [], "_drawn": None, "_learnable": False, "_chosen": None}
 

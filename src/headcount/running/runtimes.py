@@ -8,11 +8,13 @@ import importlib
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -128,7 +130,7 @@ class ExportedRunner(Runner):
         return cls(directory, threads)
 
     @abstractmethod
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         """Read the files; whatever the runtime raises is reported."""
 
     def structure(self) -> nn.Module | None:
@@ -145,7 +147,7 @@ class ExportedRunner(Runner):
         """The bytes of its files, without configuration and tokenizer."""
         return sum((self.directory / name).stat().st_size for name in self.files if (self.directory / name).is_file())
 
-    def _feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
+    def _feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The inputs of these names, as arrays. Token types that are not given are zeros, as in transformers."""
         if "token_type_ids" in names and "input_ids" in inputs:
             inputs = {"token_type_ids": torch.zeros_like(inputs["input_ids"]), **inputs}
@@ -160,7 +162,7 @@ class OnnxRuntime(ExportedRunner):
     files = ("model.onnx", "model.onnx.data")
     library, extra = "onnxruntime", "onnx"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3  # errors
@@ -179,7 +181,7 @@ class OpenVino(ExportedRunner):
     files = ("openvino_model.xml", "openvino_model.bin")
     library, extra = "openvino", "openvino"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
         self._model = runtime.Core().compile_model(str(self.directory / self.files[0]), "CPU", settings)
         self._inputs = [each.any_name for each in self._model.inputs]
@@ -196,7 +198,7 @@ class CTranslate2(ExportedRunner):
     files = ("model.bin",)
     library, extra = "ctranslate2", "ctranslate2"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         self._translator = runtime.Translator(str(self.directory), "cpu", inter_threads=1, intra_threads=self.threads)
         self._source, self.vocabulary = _vocabularies(self.directory)
         # Without a token of its own to start the decoder, CTranslate2 takes the target's first: a language, in mBART.
@@ -248,7 +250,7 @@ def open_model(source: str | Path, threads: int = 1) -> Runner:
     return PyTorch(load(source).eval(), threads)
 
 
-def library(name: str, extra: str) -> Any:
+def library(name: str, extra: str) -> ModuleType:
     """An optional library, imported.
 
     Raises:
@@ -292,7 +294,7 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _floats(values: Any) -> list[Tensor]:
+def _floats(values: Iterable[object]) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
 
 
