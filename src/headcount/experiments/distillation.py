@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -155,8 +155,17 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         )
 
 
+@runtime_checkable
+class Decoder(Protocol):
+    """Turns the ids of many lines into text, as `TranslatorTokenizer` does."""
+
+    def decode_lines(self, lines: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each line."""
+        ...
+
+
 def best_by_bleu(
-    hypotheses: list[list[Hypothesis]], tokenizer: TranslatorTokenizer, reference: str, bleu_tokenize: str = "13a"
+    hypotheses: list[list[Hypothesis]], tokenizer: Decoder, reference: str, bleu_tokenize: str = "13a"
 ) -> str:
     """Of the translations of a line, the one with the best sentence BLEU; of equally good ones the likelier.
 

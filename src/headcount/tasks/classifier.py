@@ -58,6 +58,7 @@ def load_classifier(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
+    # Long, because the labels are agreed between the configuration, the data and the user step by step.
     labels = check_labels(config, found, given, stated)
     named = model_labels(config)
     if named is None:

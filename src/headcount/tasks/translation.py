@@ -103,6 +103,7 @@ class Translation:
             BadData: See `read_pairs`; or there is too little of it.
             BadRecipe: There is no such model, it does not translate, or its vocabulary is not the one given.
         """
+        # Long, because each step needs what the step before found.
         if source.startswith(NEW):
             new_config(source)  # a shape that cannot be is told before anything is made for it
         if learns:
