@@ -159,8 +159,8 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
 class Decoder(Protocol):
     """Turns the ids of many lines into text, as `TranslatorTokenizer` does."""
 
-    def decode_lines(self, lines: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each line."""
+    def decode_lines(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each sequence of ids."""
         ...
 
 
