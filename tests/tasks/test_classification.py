@@ -18,7 +18,7 @@ from transformers.utils import logging as library_logging
 
 from headcount.errors import BadData, BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.tasks import TASKS, Classification, Translation
-from headcount.tasks.classification import Collator
+from headcount.tasks.classification import PaddingCollator
 from headcount.tasks.classifier import load_classifier
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -305,7 +305,7 @@ def test_training_mode_comes_back_after_an_error(
     def broken(examples: Any) -> Any:
         raise KeyError("input_ids")
 
-    monkeypatch.setattr(Collator, "__call__", lambda self, examples: broken(examples))
+    monkeypatch.setattr(PaddingCollator, "__call__", lambda self, examples: broken(examples))
     with pytest.raises(KeyError, match="input_ids"):
         task.evaluate(model, data, task.collator(tokenizer))
     assert model.training

@@ -19,7 +19,8 @@ from headcount.gates.hooks import masked
 from headcount.nmt import Translator
 from headcount.surgery.cut import remove_heads
 from headcount.tasks import Translation
-from headcount.tasks.translation import TranslationCollator, _loss
+from headcount.tasks.translation_batches import TranslationCollator
+from headcount.tasks.translation_measures import mean_loss
 from headcount.tasks.translation_models import load_translator, new_model
 from headcount.units.map import Subset
 from kills import Killed, kill_after
@@ -131,7 +132,7 @@ def test_pipelined_from_a_trained_model(parallel: dict[str, Any], tmp_path: Path
 
 def test_the_loss_does_not_depend_on_batches(parallel: dict[str, Any], tmp_path: Path) -> None:
     prepared = Translation(**parallel).prepare(SHAPE, tmp_path)
-    losses = [_loss(prepared.model, prepared.development, prepared.collator, tokens) for tokens in (1, 64, 4096)]
+    losses = [mean_loss(prepared.model, prepared.development, prepared.collator, tokens) for tokens in (1, 64, 4096)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 

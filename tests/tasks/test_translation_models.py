@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +28,8 @@ from headcount.experiments.run import evaluate
 from headcount.nmt import Search
 from headcount.settings.training import TrainingSettings, with_a_length
 from headcount.tasks import Translation
-from headcount.tasks.translation import _cut, translations
+from headcount.tasks.translation_batches import shorten_pairs
+from headcount.tasks.translation_measures import translations
 from headcount.tasks.translation_models import speaking, start_of
 from recipes import slow
 
@@ -83,7 +83,7 @@ def test_where_a_decoder_begins_with_the_language() -> None:
     tokenizer = speaking(MBartTokenizer(vocab=[(piece, 0.0) for piece in PIECES]), ("de_DE", "en_XX"), "mbart")
     assert start_of(tokenizer) == {"decoder_start_token_id": tokenizer.convert_tokens_to_ids("en_XX")}
     rows = Dataset.from_list([{"input_ids": [*range(4, 14), 2, 30], "labels": [5, 2, 31], "length": 12}])
-    cut, count = _cut(rows, 6, SimpleNamespace(all_special_ids=[0, 1, 2, 3, 30, 31]))
+    cut, count = shorten_pairs(rows, 6, [0, 1, 2, 3, 30, 31])
     assert count == 1 and cut[0] == {"input_ids": [4, 5, 6, 7, 2, 30], "labels": [5, 2, 31], "length": 6}
     encoded = tokenizer("ein hund", text_target="a dog")
     assert [tokenizer.convert_ids_to_tokens(encoded[side][-1]) for side in ("input_ids", "labels")] == [

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from headcount.errors import UnsupportedModel
 
@@ -58,12 +59,12 @@ def random_inputs(model: nn.Module, batch: int = 2, length: int = 8, seed: int =
     }
 
 
-def generates(model: Any) -> bool:
+def generates(model: nn.Module) -> bool:
     """Whether transformers generates with the model."""
-    return bool(model.can_generate()) if hasattr(model, "can_generate") else False
+    return bool(getattr(model, "can_generate", bool)())
 
 
-def _tokens(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _tokens(config: PreTrainedConfig, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if not hasattr(text, "vocab_size"):
         raise UnsupportedModel(
@@ -84,21 +85,21 @@ def _tokens(config: Any, batch: int, length: int, generator: torch.Generator) ->
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def tokens_named(config: Any, name: str) -> list[int]:
+def tokens_named(config: PreTrainedConfig, name: str) -> list[int]:
     """The special tokens that a configuration has under a name: none, one, or several, as Llama 3's ends of a text."""
     given = getattr(config, name, None)
     tokens = given if isinstance(given, list | tuple) else [given]
     return [token for token in tokens if isinstance(token, int) and 0 <= token < config.vocab_size]
 
 
-def _pixels(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _pixels(config: PreTrainedConfig, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
     vision = getattr(config, "vision_config", None) or getattr(config, "encoder", config)
     size = vision.image_size
     height, width = size if isinstance(size, list | tuple) else (size, size)
     return {"pixel_values": torch.randn(batch, vision.num_channels, height, width, generator=generator)}
 
 
-def _features(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _features(config: PreTrainedConfig, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
     if hasattr(config, "input_feat_per_channel"):  # Speech2Text reads any length, two convolutions halve it
         shape = (batch, 4 * length, config.input_feat_per_channel)
     else:
@@ -106,7 +107,7 @@ def _features(config: Any, batch: int, length: int, generator: torch.Generator) 
     return {"input_features": torch.randn(*shape, generator=generator)}
 
 
-def _wave(config: Any, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _wave(config: PreTrainedConfig, batch: int, length: int, generator: torch.Generator) -> dict[str, Tensor]:
     if hasattr(config, "conv_stride"):
         shape: tuple[int, ...] = (batch, math.prod(config.conv_stride) * (length + 2))
     else:

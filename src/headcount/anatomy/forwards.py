@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache, PreTrainedConfig
 
 from headcount.anatomy.projections import empty_like_heads
 from headcount.anatomy.survey import LiveSite
-from headcount.anatomy.table import Row
+from headcount.anatomy.table import Core, Row
 
 _STATES = ("key_value_states", "encoder_hidden_states")
 """What cross-attention calls what it looks at."""
@@ -37,51 +38,53 @@ def adapt_forward(live: LiveSite, kept: list[int]) -> None:
         core.forward = functools.partial(_forward_without_heads, core, live.row, names, live.site.kind)
 
 
-def _kept(core: Any) -> list[int]:
+def _kept(core: Core) -> list[int]:
     kept: list[int] = core.headcount_site[2]
     return kept
 
 
-def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _named(names: tuple[str, ...], args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, object]:
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _narrow_arguments(
-    where: dict[int, str], core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    where: dict[int, str], core: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
     """Keep the kept heads of arguments that were made for all heads of the unpruned model."""
     args = tuple(_narrowed(core, value) if position in where else value for position, value in enumerate(args))
     return args, {name: _narrowed(core, value) if name in where.values() else value for name, value in kwargs.items()}
 
 
-def _narrowed(core: Any, x: Tensor | None) -> Tensor | None:
+def _narrowed(core: Core, x: object) -> object:
     heads: int = core.headcount_site[0]
-    if x is None:
-        return None
+    if not isinstance(x, Tensor):
+        return x
     if x.dim() == 4:
         return x[:, _kept(core)] if x.shape[1] == heads else x  # an axis of 1 broadcasts over heads
     return x.reshape(-1, heads, *x.shape[1:])[:, _kept(core)].flatten(0, 1)
 
 
-def _narrow_bias(core: Any, *args: Any, **kwargs: Any) -> Tensor:
+def _narrow_bias(core: Core, *args: object, **kwargs: object) -> Tensor:
     """The family's position bias, of the kept heads. Shape: (1, head, query, key)."""
-    bias: Tensor = type(core).compute_bias(core, *args, **kwargs)[:, _kept(core)]
+    family: Any = type(core)
+    bias: Tensor = family.compute_bias(core, *args, **kwargs)[:, _kept(core)]
     return bias
 
 
 def _forward_with_shared_bias(
-    core: Any, names: tuple[str, ...], crossing: bool, *args: Any, **kwargs: Any
-) -> tuple[Any, ...]:
+    core: Core, names: tuple[str, ...], crossing: bool, *args: object, **kwargs: object
+) -> tuple[object, ...]:
     """T5's forward pass with some heads: the bias it uses is narrowed, the bias it hands on is for all heads.
 
     Cross-attention's bias is zeros, of as many heads as the layer has; handing on none lets each layer make its own.
     """
-    arguments = _named(names, args, kwargs)
+    arguments: dict[str, Any] = _named(names, args, kwargs)
     given, cache = arguments.get("position_bias"), arguments.get("past_key_values")
     past = _length(cache, core.layer_idx)
     if given is not None:
         arguments["position_bias"] = given[:, _kept(core)]
-    result = type(core).forward(core, **arguments)
+    family: Any = type(core)
+    result = family.forward(core, **arguments)
     if crossing:
         return (result[0], None, *result[2:])
     if given is None:
@@ -91,14 +94,14 @@ def _forward_with_shared_bias(
 
 
 def _forward_without_heads(
-    core: Any, row: Row, names: tuple[str, ...], kind: str, *args: Any, **kwargs: Any
-) -> tuple[Any, ...]:
+    core: Core, row: Row, names: tuple[str, ...], kind: str, *args: object, **kwargs: object
+) -> tuple[object, ...]:
     """The forward pass of a site without heads: nothing to attend with, only the output projection's bias.
 
     A decoder's cache still has to learn that tokens went by: transformers asks the first layer for the length, and
     Whisper takes every layer of the cache apart.
     """
-    arguments = _named(names, args, kwargs)
+    arguments: dict[str, Any] = _named(names, args, kwargs)
     hidden = arguments[names[0]]
     cache = arguments.get("past_key_values", arguments.get("layer_past"))
     past = _length(cache, core.layer_idx) if row.bias == "shared" else 0
@@ -133,7 +136,7 @@ def _blank(hidden: Tensor) -> tuple[Tensor, Tensor]:
     return blank, blank
 
 
-def _length(cache: Any, layer: int) -> Any:
+def _length(cache: Cache | None, layer: int) -> object:
     """How many tokens went by before this call; a static cache counts in a tensor, which the call will change."""
     if cache is None:
         return 0
@@ -141,14 +144,17 @@ def _length(cache: Any, layer: int) -> Any:
     return past.clone() if isinstance(past, torch.Tensor) else past
 
 
-def _whole_bias(core: Any, queries: Any, keys: Any, past: Any, device: Any) -> Any:  # sizes are symbols in a trace
-    return type(core).compute_bias(core, queries, keys, device=device, past_seen_tokens=past)
+def _whole_bias(core: Core, queries: object, keys: object, past: object, device: torch.device) -> Tensor:
+    """The family's position bias of all heads. The sizes are numbers, or symbols while a graph is traced."""
+    family: Any = type(core)
+    bias: Tensor = family.compute_bias(core, queries, keys, device=device, past_seen_tokens=past)
+    return bias
 
 
 class ConfigView:
     """A module's configuration with some entries of its own; all others are those of the model's, as they are now."""
 
-    def __init__(self, config: Any, own: Mapping[str, Any]) -> None:
+    def __init__(self, config: PreTrainedConfig, own: Mapping[str, object]) -> None:
         self.__dict__.update(own, headcount_config=config)
 
     def __getattr__(self, name: str) -> Any:

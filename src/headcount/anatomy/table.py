@@ -6,7 +6,7 @@ The rows are facts, read by one engine (`anatomy/survey.py`, `surgery.py`); no c
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -31,7 +31,16 @@ def always_decoder(name: str, attention: nn.Module) -> str:
     return "decoder"
 
 
-After = Callable[[Any, Tensor, Mapping[str, Any]], Tensor]
+@runtime_checkable
+class Core(Protocol):
+    """The module that computes the heads of a site. Its attributes have the names that its family gives them."""
+
+    training: bool
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+After = Callable[[Core, Tensor, Mapping[str, Any]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,12 @@ def _gpt2_layout(core: nn.Module) -> Layout:
     return Layout({"c_attn": "kv", "q_attn": "q"} if crossing else {"c_attn": "qkv"})
 
 
-def _falcon_layout(core: Any) -> Layout:
+def _falcon_layout(core: Core) -> Layout:
     # The first Falcons (7B) share one key/value head among all heads and stack; the others interleave.
     return Layout({"query_key_value": "qkv"}, interleaved=core.new_decoder_architecture or not core.multi_query)
 
 
-def _bloom_layout(core: Any) -> Layout:
+def _bloom_layout(core: Core) -> Layout:
     if core.slow_but_exact and core.pretraining_tp > 1:
         raise UnsupportedModel(
             "BLOOM with slow_but_exact and pretraining_tp > 1 reads the weights of its output projection without "
@@ -102,12 +111,12 @@ def _bloom_layout(core: Any) -> Layout:
     return Layout({"query_key_value": "qkv"}, interleaved=True)
 
 
-def _norm_of_sum(core: Any, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def _norm_of_sum(core: Core, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     total: Tensor = core.LayerNorm(arguments["hidden_states"] + core.output_dropout(projected))
     return total
 
 
-def _plus_residual(core: Any, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def _plus_residual(core: Core, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     dropped = nn.functional.dropout(projected, core.hidden_dropout, core.training)
     total: Tensor = arguments["residual"] + dropped
     return total
@@ -117,7 +126,7 @@ def _dropout(name: str) -> After:
     return functools.partial(_dropped, name)  # not a closure: models are pickled
 
 
-def _dropped(name: str, core: Any, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def _dropped(name: str, core: Core, projected: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     dropped: Tensor = getattr(core, name)(projected)
     return dropped
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from datasets import ClassLabel, Dataset, load_dataset
 from datasets.exceptions import DatasetsError
@@ -91,7 +90,7 @@ def read_table(
 
 
 def _table(
-    source: str, columns: Columns, rows: Iterable[tuple[int, Mapping[str, Any]]], skip_unlabelled: bool
+    source: str, columns: Columns, rows: Iterable[tuple[int, Mapping[str, object]]], skip_unlabelled: bool
 ) -> Table:
     """Check and collect the columns that count; the others are not even kept."""
     kept: dict[str, list[str]] = {name: [] for name in [*columns.text, columns.label]}
@@ -118,7 +117,7 @@ def _table(
     return Table(source, columns, Dataset.from_dict(kept), places)
 
 
-def checked_text(source: str, place: int, column: str, value: Any) -> str:
+def checked_text(source: str, place: int, column: str, value: object) -> str:
     """The value of a column in one row, where it is text that can be written as UTF-8.
 
     Raises:
@@ -135,7 +134,7 @@ def checked_text(source: str, place: int, column: str, value: Any) -> str:
     return value
 
 
-def _label(source: str, place: int, column: str, value: Any) -> str | None:
+def _label(source: str, place: int, column: str, value: object) -> str | None:
     """The label as text, without spaces around it; None for a row that has none."""
     if value is None:
         return None

@@ -17,7 +17,8 @@ in another order would be scored wrong without any error. So:
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from transformers import PreTrainedConfig
 
 from headcount.errors import BadData
 
@@ -28,7 +29,7 @@ def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found, key=int) if all(_is_numeral(label) for label in found) else found)
 
 
-def model_labels(config: Any) -> tuple[str, ...] | None:
+def model_labels(config: PreTrainedConfig) -> tuple[str, ...] | None:
     """The model's names for its classes, in the order of their numbers. None: it has only placeholders."""
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
@@ -51,7 +52,7 @@ def label_numbers(found: Sequence[str], labels: tuple[str, ...]) -> dict[str, in
 
 
 def check_labels(
-    config: Any,
+    config: PreTrainedConfig,
     found: tuple[str, ...],
     given: tuple[str, ...] | None = None,
     stated: tuple[str, ...] | None = None,

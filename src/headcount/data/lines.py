@@ -10,7 +10,6 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from headcount.errors import BadData
 
@@ -21,7 +20,7 @@ _OTHERS = {
 }
 """How files begin that are often taken for text in UTF-8, and what to do."""
 
-Row = tuple[int, Mapping[str, Any]]
+Row = tuple[int, Mapping[str, object]]
 """The line (from 1) on which a row begins, and its values by column."""
 
 

@@ -1,7 +1,6 @@
 """The order in which a training sees its examples, one by one or in batches of so many tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -128,7 +127,7 @@ class BatchOrder(Sampler[tuple[int, ...]]):
         return [batches[i] for i in random.permutation(len(batches))]
 
 
-class Batches(TorchDataset[list[Mapping[str, Any]]]):
+class Batches(TorchDataset[list[Mapping[str, object]]]):
     """A data set whose items are batches of examples: what a `BatchOrder` draws from."""
 
     def __init__(self, data: Dataset) -> None:
@@ -137,6 +136,6 @@ class Batches(TorchDataset[list[Mapping[str, Any]]]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, members: Any) -> list[Mapping[str, Any]]:
+    def __getitem__(self, members: Sequence[int] | np.ndarray) -> list[Mapping[str, object]]:
         columns = self.data[list(members)]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

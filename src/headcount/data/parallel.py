@@ -145,7 +145,7 @@ def _without_end(line: str) -> str:
 
 
 def _choose(
-    source: str, row: Mapping[str, Any], languages: tuple[str, str] | None, columns: tuple[str, str] | None
+    source: str, row: Mapping[str, object], languages: tuple[str, str] | None, columns: tuple[str, str] | None
 ) -> tuple[_Key, _Key]:
     """Where source and target stand in every row, judged by the first row."""
     present = list(row)
@@ -154,8 +154,8 @@ def _choose(
             raise BadData(f"{source} has no column '{name}'. Its columns: {', '.join(present)}.")
     if columns is not None:
         return (columns[0],), (columns[1],)
-    if isinstance(row.get("translation"), Mapping):
-        there = list(row["translation"])
+    if isinstance(nested := row.get("translation"), Mapping):
+        there = list(nested)
         found = _of_languages(there, languages)
         if len(found) != 2:
             given = "none were given" if languages is None else f"got {', '.join(languages)}"
@@ -205,7 +205,7 @@ def _from_rows(source: str, rows: Iterable[Row], keys: tuple[_Key, _Key]) -> Pai
     return pairs
 
 
-def _sentence(source: str, place: int, row: Mapping[str, Any], key: _Key) -> str:
+def _sentence(source: str, place: int, row: Mapping[str, object], key: _Key) -> str:
     value: Any = row
     for depth, name in enumerate(key):
         if not isinstance(value, Mapping):

@@ -9,7 +9,7 @@ from headcount.errors import BadRecipe
 from headcount.experiments.recipe import Recipe, differences
 from headcount.settings.training import is_first_process
 from headcount.settings.writing import write_atomically
-from headcount.tasks.prepared import Prepared
+from headcount.tasks.protocol import Prepared
 
 BEFORE_TRAINING = ("recipe.json", "start.json", "vocabulary.model", "vocabulary.lock")
 """What stands in a directory of checkpoints before there are any."""

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -23,8 +23,9 @@ from headcount.settings.records import Record, short_source
 from headcount.settings.schema import require_least
 from headcount.settings.training import TrainingSettings, with_a_length, world_size
 from headcount.settings.writing import alone, require_empty, write_atomically
-from headcount.tasks.translation import Translation, given_vocabulary
+from headcount.tasks.translation import Translation
 from headcount.tasks.translation_models import load_tokenizer, load_translator, new_config
+from headcount.tasks.translation_vocabulary import given_vocabulary
 
 MADE_BY = "distillation.json"
 """Beside what the teacher wrote: what defines it."""
@@ -80,7 +81,7 @@ def distil(plan: Distillation, output: Path, say: Callable[[str], None] = lambda
     return run_recipe(recipe, output, say, notes={"teacher": teacher})
 
 
-def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, Any]]:
+def _taught(plan: Distillation, directory: Path, say: Callable[[str], None]) -> tuple[Recipe, dict[str, object]]:
     """Let the teacher translate, as far as it has not yet; the student's training on that, and who taught it."""
     if "seed" in plan.data:
         raise BadRecipe("The seed is the distillation's, and one for everything. Give seed (--seed), not data.seed.")
@@ -154,7 +155,18 @@ def _require_ours(directory: Path, plan: Distillation, start: Mapping[str, str])
         )
 
 
-def best_by_bleu(hypotheses: list[list[Hypothesis]], tokenizer: Any, reference: str, bleu_tokenize: str = "13a") -> str:
+@runtime_checkable
+class Decoder(Protocol):
+    """Turns the ids of many lines into text, as `TranslatorTokenizer` does."""
+
+    def decode_lines(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each sequence of ids."""
+        ...
+
+
+def best_by_bleu(
+    hypotheses: list[list[Hypothesis]], tokenizer: Decoder, reference: str, bleu_tokenize: str = "13a"
+) -> str:
     """Of the translations of a line, the one with the best sentence BLEU; of equally good ones the likelier.
 
     Args:

@@ -14,7 +14,8 @@ from headcount.methods.facts import Method
 from headcount.settings.records import short_source, signature
 from headcount.settings.schema import described, field_types, fits, fitted
 from headcount.settings.training import TrainingSettings, world_size
-from headcount.tasks import TASKS
+from headcount.tasks import is_task, task_class
+from headcount.tasks.protocol import Task
 from headcount.units.budget import Budget
 
 
@@ -27,7 +28,7 @@ class Recipe:
         method: A name in `METHODS`, or `auto`: chosen by the length of the training when that is known.
         keep: The budget: a number of heads, or a fraction. None only for a method that ignores it.
         data: The fields of the task: files, columns, limits.
-        task: A name in `TASKS`.
+        task: A name in `TASKS`, or of another package's task.
         sites: The kind of attention that the budget is over. None: all.
         unit: What is removed at a time under grouped-query attention: `group` or `query`; see `Budget`.
         options: The method's hyper-parameters that are not the paper's.
@@ -58,7 +59,7 @@ class Recipe:
         if ignores_budget(self.method) and self.keep is not None:
             object.__setattr__(self, "keep", None)  # a record then shows that no budget was to be met
             del self.__dict__["budget"]
-        figures = TASKS[self.task].figures
+        figures = task_class(self.task).figures
         if self.training.judge_by not in (None, *figures):
             raise BadRecipe(f"Cannot judge by '{self.training.judge_by}'. Valid: {', '.join(figures)}.")
         if self.seed >= 2**32:
@@ -72,7 +73,7 @@ class Recipe:
     def _method(self) -> Method | None:
         return None if self.method == AUTO else method(self.method, self.options)
 
-    def make_task(self) -> Any:
+    def make_task(self) -> Task:
         """The task on its data, built once.
 
         Raises:
@@ -81,7 +82,7 @@ class Recipe:
         return self._task
 
     @cached_property
-    def _task(self) -> Any:
+    def _task(self) -> Task:
         if "seed" in self.data:
             raise BadRecipe("The seed is the recipe's, and one for everything. Give seed (--seed), not data.seed.")
         return make_task(self.task, {**self.data, "seed": self.seed})
@@ -107,10 +108,9 @@ class Recipe:
             heads: Heads of the model as it was built.
             examples: Training examples used.
         """
-        usual = TASKS[self.task].training
+        usual, own = task_class(self.task).training, self._signed()
         training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
-        limit, development = self.data.get("validation_limit"), self.data.get("development")
-        vocabulary, pair = self.data.get("vocabulary"), self.data.get("codes") or self.data.get("languages")
+        limit = self.data.get("validation_limit")
         options = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         return signature(
             {
@@ -122,7 +122,7 @@ class Recipe:
                 "model": "/".join(PurePath(self.model).parts[-2:]),
                 "train": f"{short_source(str(self.data['train']))}:{examples}",
                 "eval": short_source(str(self.data["validation"])) + ("" if limit is None else f":{limit}"),
-                "dev": short_source(development) if isinstance(development, str) else development,
+                "dev": own.pop("dev", None),
                 "epochs": training.epochs,
                 "steps": training.steps,
                 "lr": training.lr,
@@ -130,15 +130,11 @@ class Recipe:
                 "schedule": None if training.schedule == "linear" else training.schedule,
                 "warmup": training.warmup or None,
                 "wd": training.weight_decay or None,
-                "len": self.data.get("max_length"),
+                "len": own.pop("len", None),
                 "smoothing": training.smoothing or None,
                 "average": training.average or None,
                 "best": (training.judge_by or "first") if training.keep_best else None,
-                "beam": self.data.get("beam"),
-                "pair": None if pair is None else "-".join(pair),
-                "vocab": short_source(vocabulary) if isinstance(vocabulary, str) else vocabulary,
-                "coverage": self.data.get("coverage"),
-                "words": self.data.get("bleu_tokenize"),
+                **own,
                 "precision": None if training.precision == "float32" else training.precision,
                 **{
                     name: None if getattr(training, name) == getattr(usual, name) else getattr(training, name)
@@ -153,6 +149,16 @@ class Recipe:
                 "seed": self.seed,
             }
         )
+
+    def _signed(self) -> dict[str, object]:
+        """The fields that the task signs by, as the signature shows them: files by short names, pairs joined."""
+        found: dict[str, object] = {}
+        for name, part in task_class(self.task).signed.items():
+            value = self.data.get(name)
+            shown = short_source(value) if isinstance(value, str) else value
+            shown = "-".join(map(str, shown)) if isinstance(shown, list | tuple) else shown
+            found[part] = shown if found.get(part) is None else found[part]
+        return found
 
     def _batch(self) -> str:
         training = self.training
@@ -183,8 +189,8 @@ class Recipe:
             if not plain.get(name):
                 raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
         task = plain.get("task", "classification")
-        if task in TASKS:
-            plain["data"] = _checked(plain["data"], {**field_types(TASKS[task]), "seed": None}, ("data",), place)
+        if valid := _fields_of(task):
+            plain["data"] = _checked(plain["data"], {**valid, "seed": None}, ("data",), place)
         if plain["method"] != AUTO:
             try:
                 types = field_types(method_class(plain["method"]))  # type: ignore[arg-type]
@@ -211,7 +217,7 @@ def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
     if unknown := set(changes) - set(valid):
         raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
     changes = _checked(changes, valid, ("training",), None)
-    own: TrainingSettings = TASKS[task].training if task in TASKS else TrainingSettings()
+    own = task_class(task).training if is_task(task) else TrainingSettings()
     # Of the pairs that say one thing in two ways, what is given counts.
     twins = (("batch_size", "batch_tokens"), ("epochs", "steps"), ("steps", "epochs"))
     left_out: dict[str, Any] = {other: None for given, other in twins if given in changes and other not in changes}
@@ -222,11 +228,16 @@ def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[An
     """Whether a list is the value of that field of a recipe, as two text columns are, and not several values of it."""
     task = plain.get("task", "classification")
     kinds = {
-        "data": field_types(TASKS[task]) if isinstance(task, str) and task in TASKS else {},
+        "data": _fields_of(task),
         "training": field_types(TrainingSettings),
     }
     kind = kinds.get(path[0], {}).get(path[1]) if len(path) == 2 else None
     return kind is not None and fits(value, kind)
+
+
+def _fields_of(task: object) -> Mapping[str, Any]:
+    """The types of a task's fields; empty if there is no such task."""
+    return field_types(task_class(str(task))) if is_task(task) else {}
 
 
 def _at(place: Callable[..., str] | None, *keys: str) -> str:
@@ -269,21 +280,19 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
     return lines
 
 
-def make_task(name: str, data: Mapping[str, Any]) -> Any:
+def make_task(name: str, data: Mapping[str, Any]) -> Task:
     """The task of that name on its data.
 
     Raises:
         BadRecipe: There is no such task, it has no such field, one that it needs is not given, or has another type.
     """
-    if name not in TASKS:
-        raise BadRecipe(f"Unknown task '{name}'. Valid tasks: {', '.join(TASKS)}.")
-    valid = {each.name for each in fields(TASKS[name])}
-    if unknown := set(data) - valid:
-        raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(valid))}.")
-    needed = [each.name for each in fields(TASKS[name]) if each.default is MISSING]
+    kind: Callable[..., Task] = task_class(name)
+    types = {**field_types(kind), "seed": int}
+    needed = [each.name for each in fields(task_class(name)) if each.default is MISSING]
+    if unknown := set(data) - set(types):
+        raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(types))}.")
     if missing := [each for each in needed if not data.get(each)]:
         raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
-    kinds = {**field_types(TASKS[name]), "seed": int}
-    if wrong := [each for each, value in data.items() if not fits(value, kinds[each])]:
-        raise BadRecipe(f"'data.{wrong[0]}' is {described(kinds[wrong[0]])}, got {data[wrong[0]]!r}.")
-    return TASKS[name](**{each: fitted(value, kinds[each]) for each, value in data.items()})
+    if wrong := [each for each, value in data.items() if not fits(value, types[each])]:
+        raise BadRecipe(f"'data.{wrong[0]}' is {described(types[wrong[0]])}, got {data[wrong[0]]!r}.")
+    return kind(**{each: fitted(value, types[each]) for each, value in data.items()})

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from headcount.anatomy import present
 from headcount.directory.model_card import model_card
@@ -27,7 +28,7 @@ from headcount.settings.records import RECORD_NAME, Record, library_versions, ma
 from headcount.settings.training import is_first_process, world_size
 from headcount.settings.writing import alone, naming_a_full_disk, require_empty, writing_directory
 from headcount.surgery.cut import remove_heads
-from headcount.tasks.prepared import Prepared
+from headcount.tasks.protocol import Prepared, Task
 from headcount.training.workbench import Workbench
 from headcount.units.map import Subset
 
@@ -38,7 +39,7 @@ def run_recipe(
     say: Callable[[str], None] = lambda line: None,
     shared: Path | None = None,
     keep_model: bool = True,
-    notes: Mapping[str, Any] = MappingProxyType({}),
+    notes: Mapping[str, object] = MappingProxyType({}),
 ) -> Record:
     """Carry out a recipe: train, choose, cut, evaluate, and write the pruned model with its record.
 
@@ -82,7 +83,7 @@ def _carry_out(
     say: Callable[[str], None],
     shared: Path | None,
     keep_model: bool,
-    notes: Mapping[str, Any],
+    notes: Mapping[str, object],
 ) -> Record:
     task = recipe.make_task()
     checkpoints = checkpoints_of(recipe, output)
@@ -117,11 +118,11 @@ def _carry_out(
     return record
 
 
-def _tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
+def _tensors(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
     return [*model.named_parameters(), *model.named_buffers()]
 
 
-def _dtypes(model: Any) -> dict[str, torch.dtype]:
+def _dtypes(model: PreTrainedModel) -> dict[str, torch.dtype]:
     """How each parameter and buffer is stored: a model in half precision may keep some of them in float32."""
     return {name: tensor.dtype for name, tensor in _tensors(model)}
 
@@ -134,12 +135,12 @@ class _State:
     flops: int
 
     @classmethod
-    def of(cls, model: Any) -> "_State":
+    def of(cls, model: PreTrainedModel) -> "_State":
         return cls(Size.of(model).to_json(), _flops(model))
 
 
 def _bench(
-    recipe: Recipe, task: Any, prepared: Prepared, model: Any, checkpoints: Path, shared: Path | None
+    recipe: Recipe, task: Task, prepared: Prepared, model: PreTrainedModel, checkpoints: Path, shared: Path | None
 ) -> Workbench:
     """What the method works on."""
     followed = prepared.development.select(range(min(task.followed, len(prepared.development))))
@@ -206,7 +207,13 @@ def _record(
     )
 
 
-def _write(record: Record, model: Any | None, config: Any, tokenizer: Any, output: Path) -> None:
+def _write(
+    record: Record,
+    model: PreTrainedModel | None,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    output: Path,
+) -> None:
     """Write the model with its card, or only its structure, and the record."""
     with writing_directory(output) as aside:
         if model is None:
@@ -217,7 +224,7 @@ def _write(record: Record, model: Any | None, config: Any, tokenizer: Any, outpu
         record.write(aside / RECORD_NAME)
 
 
-def evaluate(source: str, task: Any) -> dict[str, float]:
+def evaluate(source: str, task: Task) -> dict[str, float]:
     """The task's metrics of a trained model, pruned or not, on the validation examples.
 
     Raises:
@@ -226,10 +233,7 @@ def evaluate(source: str, task: Any) -> dict[str, float]:
     prepared = task.prepare(source, learns=False)
     if not prepared.trained:
         raise BadRecipe(f"'{source}' was not trained on this task. Train it first: headcount prune.")
-    metrics: dict[str, float] = task.evaluate(
-        prepared.model, prepared.validation, prepared.collator, device=own_device()
-    )
-    return metrics
+    return task.evaluate(prepared.model, prepared.validation, prepared.collator, device=own_device())
 
 
 def _accelerator() -> str | None:
@@ -240,7 +244,7 @@ def _accelerator() -> str | None:
     return None if found is None else found.type
 
 
-def _flops(model: Any) -> int:
+def _flops(model: PreTrainedModel) -> int:
     """Operations of a forward pass over 128 tokens, or as many as the model reads; 0 if it does not read tokens."""
     try:
         return forward_flops(model, 1, min(128, longest_input(model) or 128))

@@ -7,11 +7,11 @@ model family and every attention implementation (Li et al. 2021, eq. 4).
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from headcount.anatomy import LiveSite, survey
 from headcount.errors import BadRecipe
@@ -70,7 +70,7 @@ def masked(model: nn.Module, subset: Subset, sites: Sequence[LiveSite] | None = 
     return gated(model, gate_of, sites)
 
 
-def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> Any:
+def hook(live: LiveSite, gate_of: Callable[[LiveSite, Tensor], Tensor | None]) -> RemovableHandle:
     """Multiply a site's heads by what `gate_of` gives at every pass, until the handle is removed; see `gated`."""
     return live.output.register_forward_pre_hook(_Scale(live, gate_of))
 

@@ -158,7 +158,7 @@ class Gates(nn.Module):
             len(self._of_head) / len(self.units)
         )
 
-    def watch(self) -> dict[str, Any]:
+    def watch(self) -> dict[str, object]:
         """What a record holds of the gates at this step.
 
         The subset as of now, the relaxation's own state, the mean entropy of the gates drawn last (bits a gate; 0 once
@@ -197,7 +197,7 @@ class Gates(nn.Module):
         self.steps, self.draws, self.dropped = (int(n) for n in state[1:4])
         self.scores, self.moments = state[4 : 4 + heads], state[4 + heads :].reshape(2, heads)
 
-    def _draw(self, model: nn.Module, args: Any) -> None:
+    def _draw(self, model: nn.Module, args: object) -> None:
         """Before the model's forward pass: one draw for all its sites."""
         if not model.training:
             self._drawn = None
@@ -239,7 +239,7 @@ class Gates(nn.Module):
                 "gradient checkpointing off."
             )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """For copies: draws of a pass that is under way are the original's."""
         return {**self.__dict__, "_leaves": [], "_drawn": None, "_learnable": False, "_chosen": None}
 

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
 from headcount.anatomy import survey
 from headcount.anatomy.example import evaluating
+from headcount.anatomy.forwards import ConfigView
+from headcount.anatomy.survey import LiveSite
 from headcount.errors import BadData, UnsupportedModel
 from headcount.gates.hooks import masked
 from headcount.units.map import Head, HeadMap, Site, Subset
@@ -28,7 +30,9 @@ NAME = "headcount_confidence"
 _listener: ContextVar[Callable[[nn.Module, Tensor], None] | None] = ContextVar("headcount_listener", default=None)
 
 
-def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: object
+) -> tuple[Tensor, None]:
     """Compute attention by the family's own plain implementation, and pass its weights to the listener."""
     plain = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
     output, weights = plain(module, query, key, value, mask, **options)
@@ -92,7 +96,7 @@ class Confidence:
         return (total / count.clamp_min(1))[list(subset.indices)]
 
     def _positions(
-        self, model: Any, batch: Mapping[str, Tensor], site: Site, weights: Tensor
+        self, model: PreTrainedModel, batch: Mapping[str, Tensor], site: Site, weights: Tensor
     ) -> Bool[Tensor, "batch query"]:
         """Return which query positions count."""
         shape = (weights.shape[0], weights.shape[2])
@@ -110,7 +114,7 @@ class Confidence:
         return positions
 
 
-def _mask(model: Any, batch: Mapping[str, Tensor], site: Site, shape: tuple[int, int]) -> Tensor | None:
+def _mask(model: PreTrainedModel, batch: Mapping[str, Tensor], site: Site, shape: tuple[int, int]) -> Tensor | None:
     """Return the mask of a site's query positions, if it has one."""
     if "pixel_values" in batch and "vision" in site.name:
         return None  # the mask is that of the text beside the image
@@ -130,7 +134,7 @@ def _mask(model: Any, batch: Mapping[str, Tensor], site: Site, shape: tuple[int,
 
 
 @contextmanager
-def _read_by(model: Any, listener: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
+def _read_by(model: nn.Module, listener: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
     """Pass attention weights to the listener within the block."""
     configs = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
     before = [(config, config._attn_implementation) for config in configs.values()]
@@ -145,7 +149,7 @@ def _read_by(model: Any, listener: Callable[[nn.Module, Tensor], None]) -> Itera
             config._attn_implementation_internal = implementation
 
 
-def _configs(config: Any) -> Iterator[Any]:
+def _configs(config: PreTrainedConfig | ConfigView | None) -> Iterator[PreTrainedConfig]:
     if config is None:
         return
     config = getattr(config, "headcount_config", config)
@@ -154,7 +158,7 @@ def _configs(config: Any) -> Iterator[Any]:
         yield from _configs(getattr(config, name, None))
 
 
-def _require_heard(head_map: HeadMap, subset: Subset, count: Tensor, sites: Mapping[int, Any]) -> None:
+def _require_heard(head_map: HeadMap, subset: Subset, count: Tensor, sites: Mapping[int, LiveSite]) -> None:
     silent = {head.site for head in subset if count[head_map.index(head)] == 0}
     if silent:
         live = next(live for live in sites.values() if live.site.name in silent)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
 
@@ -48,7 +49,7 @@ class TranslationAttention(nn.Module):
         is_causal: It attends to what came before only.
     """
 
-    def __init__(self, config: Any, heads: int, is_decoder: bool = False, is_causal: bool = False) -> None:
+    def __init__(self, config: PreTrainedConfig, heads: int, is_decoder: bool = False, is_causal: bool = False) -> None:
         super().__init__()
         self.config, self.is_decoder, self.is_causal = config, is_decoder, is_causal
         self.num_heads, self.head_dim = heads, config.head_size
@@ -154,7 +155,7 @@ def short_attention(
 class NoHeads(nn.Module):
     """What a layer built without heads has in place of attention: the bias of the output projection."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(config.d_model))
 
@@ -169,6 +170,6 @@ class NoHeads(nn.Module):
         return self.bias.expand_as(hidden_states), None
 
 
-def attention(config: Any, heads: int, is_decoder: bool = False, is_causal: bool = False) -> nn.Module:
+def attention(config: PreTrainedConfig, heads: int, is_decoder: bool = False, is_causal: bool = False) -> nn.Module:
     """Attention with these heads, or what stands in its place where there are none."""
     return TranslationAttention(config, heads, is_decoder, is_causal) if heads else NoHeads(config)

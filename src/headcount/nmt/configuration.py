@@ -70,7 +70,7 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     eos_token_id: int = 2
     decoder_start_token_id: int = 1
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         for name, kind in TranslatorConfig.__annotations__.items():
             if not fits(getattr(self, name), kind):
                 raise BadRecipe(f"Got {name} {getattr(self, name)!r}. Give {described(kind)}.")

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from headcount.nmt.attention import AttentionState, attention
+from headcount.nmt.configuration import TranslatorConfig
 from headcount.nmt.layers import FeedForward, Residual
 from headcount.nmt.ssru import SSRU
 
@@ -72,7 +72,7 @@ class Decoding:
 class DecoderLayer(nn.Module):
     """A look back over the target, attention to the source, and a feed-forward layer."""
 
-    def __init__(self, config: Any, heads: int, cross_heads: int) -> None:
+    def __init__(self, config: TranslatorConfig, heads: int, cross_heads: int) -> None:
         super().__init__()
         if config.decoder_type == "ssru":
             self.ssru = SSRU(config.d_model)
@@ -118,7 +118,7 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """All layers; with pre-norm, a last normalisation. Tied layers are one layer, gone through again and again."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
         pairs = zip(config.heads("decoder_heads"), config.heads("cross_heads"), strict=True)
         self.layers = nn.ModuleList([DecoderLayer(config, heads, cross_heads) for heads, cross_heads in pairs])

@@ -1,18 +1,17 @@
 """The encoder of a translation model."""
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from headcount.nmt.attention import attention
+from headcount.nmt.configuration import TranslatorConfig
 from headcount.nmt.layers import FeedForward, Residual
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward layer."""
 
-    def __init__(self, config: Any, heads: int) -> None:
+    def __init__(self, config: TranslatorConfig, heads: int) -> None:
         super().__init__()
         self.self_attn = attention(config, heads)
         self.self_attn_residual = Residual(config)
@@ -29,7 +28,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """All layers; with pre-norm, a last normalisation."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList([EncoderLayer(config, heads) for heads in config.heads("encoder_heads")])
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm == "pre" else nn.Identity()

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from headcount.nmt.configuration import TranslatorConfig
+
 
 class Residual(nn.Module):
     """A sublayer's frame: dropout, the sum with what came in, and layer normalisation before or after."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
@@ -31,7 +32,7 @@ class Residual(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers, position by position (Vaswani et al. 2017, eq. 2)."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
         self.up: nn.Module = nn.Linear(config.d_model, config.ffn_size)
         self.down = nn.Linear(config.ffn_size, config.d_model)

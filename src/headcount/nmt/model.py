@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,7 +28,7 @@ OF_THE_TRAINER = ("labels", "synced_gpus")
 class Output(nn.Module):
     """The output layer: a bias, and a matrix if it is not the embeddings'."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
         own = config.tied_embeddings == "none"
         self.weight = nn.Parameter(torch.empty(config.vocab_size, config.d_model)) if own else None
@@ -94,7 +93,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         decoder_attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         return_dict: bool = True,
-    ) -> Any:
+    ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
         """The logits of every target token, given those before it; with labels, the mean loss of a target token.
 
         Args:
@@ -197,7 +196,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         num_return_sequences: int = 1,
         max_new_tokens: int | None = None,
         max_length: int | None = None,
-        **others: Any,
+        **others: object,
     ) -> Int[Tensor, "hypothesis target"]:
         """Translations as transformers gives them: start token, pieces, end token, padding; the best first.
 

@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -30,15 +29,17 @@ class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transf
     vocab_files_names = {"vocab_file": "vocabulary.model"}  # noqa: RUF012 as transformers wants it
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
-    def __init__(self, vocab_file: str, **kwargs: Any) -> None:
+    def __init__(self, vocab_file: str, **kwargs: object) -> None:
         tokens = {"pad_token": PAD, "bos_token": START, "eos_token": END, "unk_token": UNKNOWN}
         super().__init__(vocab_file=vocab_file, **{**tokens, "split_special_tokens": True, **kwargs})
 
-    def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: Any = None) -> list[int]:
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
         """A sentence with its end. Pairs are no input of a translation model."""
         return [*token_ids_0, self.eos_token_id]
 
-    def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def _tokenize(self, text: str, **kwargs: object) -> list[str]:
         """Pieces; unknown characters are `<unk>`: as they stand, a row of them that reads `</s>` would be the end."""
         pieces: list[str] = self.sp_model.id_to_piece(self.sp_model.encode(text, out_type=int))
         return pieces

@@ -147,7 +147,7 @@ def _apart(attention: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same attention, with its products as PyTorch has them by default, forwards and backwards."""
 
     @wraps(attention)
-    def apart(*args: Any, **kwargs: Any) -> Tensor:
+    def apart(*args: object, **kwargs: object) -> Tensor:
         if torch.compiler.is_compiling():  # what is compiled or exported has no place for the setting
             return attention(*args, **kwargs)
         with default_matmul():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from headcount.anatomy import head_map
 from headcount.directory.model_files import copy_beside, skeleton
@@ -112,7 +113,9 @@ def subset_of(text: str, whole: HeadMap, sites: str | None = None) -> Subset:
     return whole.subset(kept)
 
 
-def _open(source: str | Path, outline: Any, subset: Subset, runtime: str, directory: Path, threads: int) -> Runner:
+def _open(
+    source: str | Path, outline: PreTrainedModel, subset: Subset, runtime: str, directory: Path, threads: int
+) -> Runner:
     """The model with this subset and random weights, open in this runtime."""
     if runtime != "pytorch":
         for name in EXPORTERS[FORMAT_OF[runtime]].libraries:

@@ -6,10 +6,12 @@ Another runtime is one class and one row of `RUNTIMES`.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -126,7 +128,7 @@ class ExportedRunner(Runner):
         return cls(directory, threads)
 
     @abstractmethod
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         """Read the files; whatever the runtime raises is reported."""
 
     def structure(self) -> nn.Module | None:
@@ -143,7 +145,7 @@ class ExportedRunner(Runner):
         """The bytes of its files, without configuration and tokenizer."""
         return sum((self.directory / name).stat().st_size for name in self.files if (self.directory / name).is_file())
 
-    def _feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
+    def _feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, np.ndarray]:
         """The inputs of these names, as arrays. Token types that are not given are zeros, as in transformers."""
         if "token_type_ids" in names and "input_ids" in inputs:
             inputs = {"token_type_ids": torch.zeros_like(inputs["input_ids"]), **inputs}
@@ -158,7 +160,7 @@ class OnnxRuntime(ExportedRunner):
     files = ("model.onnx", "model.onnx.data")
     library, extra = "onnxruntime", "onnx"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3  # errors
@@ -177,7 +179,7 @@ class OpenVino(ExportedRunner):
     files = ("openvino_model.xml", "openvino_model.bin")
     library, extra = "openvino", "openvino"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
         self.model = runtime.Core().compile_model(str(self.directory / self.files[0]), "CPU", settings)
         self._inputs = [each.any_name for each in self.model.inputs]
@@ -194,7 +196,7 @@ class CTranslate2(ExportedRunner):
     files = ("model.bin",)
     library, extra = "ctranslate2", "ctranslate2"
 
-    def _start(self, runtime: Any) -> None:
+    def _start(self, runtime: ModuleType) -> None:
         self._translator = runtime.Translator(str(self.directory), "cpu", inter_threads=1, intra_threads=self.threads)
         self._source, self.vocabulary = _vocabularies(self.directory)
         # Without a token of its own to start the decoder, CTranslate2 takes the target's first: a language, in mBART.
@@ -246,7 +248,7 @@ def open_model(source: str | Path, threads: int = 1) -> Runner:
     return PyTorch(load(source).eval(), threads)
 
 
-def _floats(values: Any) -> list[Tensor]:
+def _floats(values: Iterable[object]) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
 
 

@@ -7,7 +7,7 @@ heads keeps the bias of its output projection, and nothing else changes.
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeAlias
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,6 +16,7 @@ from headcount.anatomy import ANATOMY, LiveSite, heads_of, survey, whole_model
 from headcount.anatomy.example import random_inputs
 from headcount.anatomy.forwards import ConfigView, adapt_forward
 from headcount.anatomy.projections import BiasOnly, Positions, keep_inputs
+from headcount.anatomy.table import Core
 from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.gates.trainable import GATES_NAME, Gates, detach
 from headcount.surgery.selfcheck import check_cut, gated_outputs
@@ -125,16 +126,17 @@ def _even_group(live: LiveSite, kept: list[int], kv_heads: list[int]) -> int:
     return sizes[0] if sizes else live.site.group
 
 
-def _rewrite(core: Any, values: Mapping[str, int]) -> None:
+def _rewrite(core: Core, values: Mapping[str, int]) -> None:
     own = {name.removeprefix("config."): value for name, value in values.items() if name.startswith("config.")}
     if own:
-        core.config = ConfigView(getattr(core.config, "headcount_config", core.config), own)
+        holder: Any = core
+        holder.config = ConfigView(getattr(core.config, "headcount_config", core.config), own)
     for name, value in values.items():
         if not name.startswith("config."):
             setattr(core, name, value)
 
 
-def structure(model: nn.Module, sites: Sequence[LiveSite] | None = None) -> dict[str, Any]:
+def structure(model: nn.Module, sites: Sequence[LiveSite] | None = None) -> dict[str, object]:
     """The structure of a model as plain data: for every site, how many heads it was built with, and which it kept."""
     found = {live.site.name: {"heads": live.site.heads, "kept": live.kept} for live in (sites or survey(model))}
     return {"quant_method": STRUCTURE_NAME, "format_version": STRUCTURE_VERSION, "sites": found}
@@ -187,7 +189,7 @@ def _no_common_shape() -> None:
     """Layers differ in their key/value heads: there is no one shape to build a static cache in beforehand."""
 
 
-def chosen_subset(here: Subset, keep: Any) -> Subset:
+def chosen_subset(here: Subset, keep: object) -> Subset:
     """What is to be kept, of the heads there are."""
     head_map: HeadMap = here.head_map
     if isinstance(keep, Subset):
@@ -205,7 +207,7 @@ def chosen_subset(here: Subset, keep: Any) -> Subset:
         raise BadRecipe(str(error)) from None
 
 
-def _renumber_alignment(model: Any, before: Subset, after: Subset) -> None:
+def _renumber_alignment(model: nn.Module, before: Subset, after: Subset) -> None:
     """Whisper tells times by certain heads of its cross-attention, by their places: those that stay get new ones."""
     configured: Any = getattr(model, "generation_config", None)
     alignment = getattr(configured, "alignment_heads", None)
@@ -219,7 +221,11 @@ def _renumber_alignment(model: Any, before: Subset, after: Subset) -> None:
         del configured.alignment_heads
 
 
-def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any], dict[str, dict[Any, Any]]]]:
+_State: TypeAlias = tuple[object, dict[str, Any], dict[str, dict[Any, Any]]]
+"""A module or configuration, what it holds, and copies of the tables among that."""
+
+
+def _snapshot(model: nn.Module) -> list[_State]:
     """What every module and configuration holds, so that a failed surgery leaves no trace. Copies no weights."""
     configs = {id(c): c for module in model.modules() if (c := getattr(module, "config", None)) is not None}
     generation: Any = getattr(model, "generation_config", None)
@@ -230,7 +236,7 @@ def _snapshot(model: nn.Module) -> list[tuple[Any, dict[str, Any], dict[str, dic
     ]
 
 
-def _restore(snapshot: list[tuple[Any, dict[str, Any], dict[str, dict[Any, Any]]]]) -> None:
+def _restore(snapshot: list[_State]) -> None:
     for holder, state, tables in snapshot:
         for name, table in tables.items():
             state[name].clear()  # in place: whoever registered a hook holds on to this very table

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 from jaxtyping import Float, Int
 from torch import nn
-from transformers import AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from headcount.anatomy.example import evaluating
 from headcount.data.labelled import Table, read_table
@@ -21,7 +21,7 @@ from headcount.running.quiet import no_progress_bars
 from headcount.settings.schema import require_least
 from headcount.settings.training import TrainingSettings
 from headcount.tasks.classifier import Classifier, load_classifier
-from headcount.tasks.prepared import Prepared
+from headcount.tasks.protocol import Collator, LabelKind, Prepared, Row
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Collator:
-    """Makes a batch of tokenised examples, padded to the longest; only what the model reads is in it."""
+class PaddingCollator:
+    """Makes a batch of tokenised examples, padded to the longest; it holds only what the model reads."""
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
 
-    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: Sequence[Row]) -> dict[str, torch.Tensor]:
         """The batch, as the model's keyword arguments."""
         inputs = [{name: value for name, value in row.items() if name != "length"} for row in examples]
         return dict(DataCollatorWithPadding(self.tokenizer)(inputs))
@@ -87,7 +87,9 @@ class Classification:
     figures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     """What it measures on development data, the first of which says what is better."""
     training: ClassVar[TrainingSettings] = TrainingSettings()
-    """How a classifier is trained if nothing else is said."""
+    """How a classifier is trained by default."""
+    label_kind: ClassVar[LabelKind] = "class"
+    signed: ClassVar[Mapping[str, str]] = {"development": "dev", "max_length": "len"}
     train: str
     validation: str
     text: tuple[str, ...] | None = None
@@ -171,7 +173,7 @@ class Classification:
             self.collator(tokenizer), summary,
         )  # fmt: skip
 
-    def tokenizer_for(self, source: str) -> Any:
+    def tokenizer_for(self, source: str) -> PreTrainedTokenizerBase:
         """The model's tokenizer. One without a padding token pads with its end-of-sentence token, as usual.
 
         Raises:
@@ -194,7 +196,7 @@ class Classification:
         """
         return load_classifier(source, examples.labels, self.labels, examples.stated, self.seed)
 
-    def tokenize(self, tokenizer: Any, table: Table, labels: tuple[str, ...]) -> Dataset:
+    def tokenize(self, tokenizer: PreTrainedTokenizerBase, table: Table, labels: tuple[str, ...]) -> Dataset:
         """The table as the model reads it: token ids, `labels` as numbers, `length` in tokens; no padding.
 
         Args:
@@ -205,7 +207,7 @@ class Classification:
         numbers = label_numbers(sort_labels(table.labels), labels)
         limit = min(self.max_length, tokenizer.model_max_length)
 
-        def encode(rows: Mapping[str, list[str]]) -> dict[str, list[Any]]:
+        def encode(rows: Mapping[str, list[str]]) -> dict[str, list[object]]:
             tokens = tokenizer(*(rows[name] for name in table.columns.text), truncation=True, max_length=limit)
             encoded = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
             encoded["labels"] = [numbers[label] for label in rows[table.columns.label]]
@@ -223,9 +225,9 @@ class Classification:
                 new_fingerprint=generate_random_fingerprint(),
             )
 
-    def collator(self, tokenizer: Any) -> Collator:
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> PaddingCollator:
         """What makes batches of tokenised examples."""
-        return Collator(tokenizer)
+        return PaddingCollator(tokenizer)
 
     def signatures(self) -> dict[str, str]:
         """How the metrics are computed, where there are several ways: accuracy and F1 have one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from headcount.anatomy.example import tokens_named
 from headcount.data.labels import check_labels, model_labels
@@ -24,7 +24,7 @@ class Classifier:
         trained: Whether the model came with its classification head. False: the head is new, and random.
     """
 
-    model: Any
+    model: PreTrainedModel
     labels: tuple[str, ...]
     trained: bool
 
@@ -58,6 +58,7 @@ def load_classifier(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
+    # Long, because the labels are agreed between the configuration, the data and the user step by step.
     labels = check_labels(config, found, given, stated)
     named = model_labels(config)
     if named is None:
@@ -78,7 +79,7 @@ def load_classifier(
     return Classifier(model, labels, trained)
 
 
-def _load(source: str, config: Any, seed: int) -> tuple[Any, bool]:
+def _load(source: str, config: PreTrainedConfig, seed: int) -> tuple[PreTrainedModel, bool]:
     """The model, and whether the checkpoint held its head."""
     try:
         with no_loading_report(), torch.random.fork_rng(devices=[]):
@@ -107,7 +108,7 @@ def _load(source: str, config: Any, seed: int) -> tuple[Any, bool]:
     return model, _held_head(source, model, info)
 
 
-def _held_head(source: str, model: Any, info: Mapping[str, Any]) -> bool:
+def _held_head(source: str, model: PreTrainedModel, info: Mapping[str, Any]) -> bool:
     body = f"{model.base_model_prefix}."
     misfits = {name: (tuple(got), tuple(wanted)) for name, got, wanted in info["mismatched_keys"]}
     missing = set(info["missing_keys"])

@@ -1,11 +1,12 @@
 """Translation models: made by the name of a shape, or loaded, with the tokenizer that belongs to them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from headcount.directory.model_files import load
 from headcount.errors import BadRecipe, UnsupportedModel
@@ -20,7 +21,7 @@ OF_THE_VOCABULARY = (
 """Fields of a configuration that are not a shape's to change."""
 
 
-def new_model(source: str, tokenizer: Any, seed: int) -> Translator:
+def new_model(source: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> Translator:
     """A model with random weights, of a shape by name with changes; see `new_config`."""
     config = new_config(source, len(tokenizer))
     with torch.random.fork_rng():
@@ -62,7 +63,7 @@ def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
     return TranslatorConfig(**fields, vocab_size=vocabulary)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     if " " in text.strip():
         text = f"[{', '.join(text.split())}]"
     try:
@@ -71,7 +72,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def load_tokenizer(source: str) -> Any:
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
     Raises:
@@ -84,7 +85,7 @@ def load_tokenizer(source: str) -> Any:
         raise BadRecipe(f"Cannot load a tokenizer from '{source}': {where}{str(error).splitlines()[0]}") from error
 
 
-def speaking(tokenizer: Any, codes: tuple[str, str] | None, source: str) -> Any:
+def speaking(tokenizer: PreTrainedTokenizerBase, codes: tuple[str, str] | None, source: str) -> PreTrainedTokenizerBase:
     """The tokenizer, told which two of its languages are translated, if it has several.
 
     Raises:
@@ -111,7 +112,7 @@ def speaking(tokenizer: Any, codes: tuple[str, str] | None, source: str) -> Any:
     return tokenizer
 
 
-def start_of(tokenizer: Any) -> dict[str, int]:
+def start_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
     """What `generate` has to be told so that a model of many languages writes the right one."""
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return {}
@@ -121,12 +122,13 @@ def start_of(tokenizer: Any) -> dict[str, int]:
     return {"forced_bos_token_id" if first == language else "decoder_start_token_id": language}
 
 
-def _language(tokenizer: Any, code: str) -> Any:
+def _language(tokenizer: PreTrainedTokenizerBase, code: str) -> int | None:
     """The id of a language's own piece."""
-    return tokenizer.get_lang_id(code) if hasattr(tokenizer, "get_lang_id") else tokenizer.convert_tokens_to_ids(code)
+    find: Callable[[str], int | None] = getattr(tokenizer, "get_lang_id", tokenizer.convert_tokens_to_ids)
+    return find(code)
 
 
-def load_translator(source: str) -> tuple[Translator, Any]:
+def load_translator(source: str) -> tuple[Translator, PreTrainedTokenizerBase]:
     """A translation model of our own, pruned or not, and its tokenizer.
 
     Raises:
@@ -142,7 +144,7 @@ def load_translator(source: str) -> tuple[Translator, Any]:
     return model, load_tokenizer(source)
 
 
-def load_any(source: str) -> Any:
+def load_any(source: str) -> PreTrainedModel:
     """A model that translates: of our own, or an encoder-decoder of transformers that generates.
 
     Raises:

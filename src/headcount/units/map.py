@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 from headcount.errors import BadRecipe
 
@@ -128,7 +128,7 @@ class HeadMap:
         _require_kind(kind)
         return self.subset({site.name: range(site.heads) for site in self.sites if site.kind == kind})
 
-    def subset(self, kept: Mapping[str, Any]) -> "Subset":
+    def subset(self, kept: Mapping[str, object]) -> "Subset":
         """Return the subset of these heads. A site that is not named keeps none.
 
         Args:
@@ -142,7 +142,7 @@ class HeadMap:
         chosen = {self.index(Head(name, i)) for name, heads in kept.items() for i in _whole(name, heads)}
         return Subset(self, tuple(sorted(chosen)))
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, object]]:
         """Return the sites as plain data, for `from_json`."""
         return [asdict(site) for site in self.sites]
 
@@ -246,10 +246,10 @@ def _require_kind(kind: str) -> None:
         raise BadRecipe(f"Got kind '{kind}'. Valid kinds: {', '.join(KINDS)}.")
 
 
-def _whole(site: str, heads: Any) -> list[int]:
+def _whole(site: str, heads: object) -> list[int]:
     """Return indices as Python's own integers, which JSON can hold."""
     try:
-        listed = list(heads)
+        listed: list[Any] = list(cast(Iterable[object], heads))
         if any(str(getattr(each, "dtype", type(each).__name__)).endswith(("bool", "bool_")) for each in listed):
             raise BadRecipe(f"Got a mask for site '{site}'. Give the indices of the heads to keep, as [0, 3].")
         return [operator.index(each) for each in listed]

@@ -6,7 +6,6 @@ choosing costs nothing; gates are hard at every step, and a head that left does 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -93,6 +92,6 @@ class Fading:
         """Steps until only K heads are left."""
         return max(0, self.last - step)
 
-    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, object]:
         """How many heads are left."""
         return {"left": self.left(len(scores), count, step)}

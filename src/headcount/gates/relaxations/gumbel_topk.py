@@ -208,6 +208,6 @@ class GumbelTopK(LearnedScores):
         cooling = self.annealing.steps if self.annealing.start != self.annealing.end else 0
         return max(0, self.annealing.wait + cooling - step)
 
-    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, object]:
         """The temperature."""
         return {"temperature": self.annealing(step)}

@@ -9,7 +9,6 @@ so gates are exactly 0 or 1 with positive probability, and P(gate > 0) = sigmoid
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -87,7 +86,7 @@ class HardConcrete(LearnedScores):
         """How many gates are open without noise: the count that lambda led to, before it is adjusted to the budget."""
         return int((self.expected(scores) > self.open_above).sum())
 
-    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, object]:
         """How many gates are open without noise, and how many are expected to be with it."""
         return {"open": self.alive(scores), "expected_open": float(self.open_probability(scores).sum())}
 

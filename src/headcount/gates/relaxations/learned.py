@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class Relaxation(Protocol):
         """Optimiser steps from this one until its schedule is over and the subset is what the model trains with."""
         ...
 
-    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, object]:
         """What a record should hold of the relaxation at this step: its temperature, say."""
         ...
 

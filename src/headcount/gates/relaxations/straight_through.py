@@ -60,6 +60,6 @@ class StraightThrough(LearnedScores):
         """The top K of the scores as they are: nothing is drawn."""
         return hard_top_k(scores, count)
 
-    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, Any]:
+    def watch(self, scores: Float64[Tensor, " head"], count: int, step: int) -> dict[str, object]:
         """Nothing: gates are hard at every step."""
         return {}

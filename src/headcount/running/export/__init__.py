@@ -67,7 +67,7 @@ class Exported:
     checked: str
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The export as plain data."""
         return {**asdict(self), "directory": str(self.directory)}
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from headcount.anatomy import LiveSite, survey
 from headcount.anatomy.example import tokens_named
@@ -27,7 +27,7 @@ HELD = ("Bart", "MBart", "Marian", "M2M100", "Pegasus", "T5", "MT5", "UMT5")
 """Families, by the names of their configurations, whose conversion headcount's tests check."""
 
 
-def export_ctranslate2(model: Any, directory: Path) -> Written:
+def export_ctranslate2(model: PreTrainedModel, directory: Path) -> Written:
     """Write `model.bin`, its vocabulary, and CTranslate2's entries into `config.json`; the model is used up by it.
 
     Raises:
@@ -55,7 +55,7 @@ def export_ctranslate2(model: Any, directory: Path) -> Written:
     return Written(tuple(inputs), ("log_probs",), difference, checked, notes)
 
 
-def _require_held(model: Any) -> None:
+def _require_held(model: PreTrainedModel) -> None:
     held = type(model.config).__name__.removesuffix("Config") in HELD
     if not (held and model.config.is_encoder_decoder and model.can_generate()):
         raise UnsupportedModel(
@@ -64,7 +64,7 @@ def _require_held(model: Any) -> None:
         )
 
 
-def _tokenizer(directory: Path) -> Any:
+def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     missing = "CTranslate2 keeps the vocabulary with the model, but beside this model there is no tokenizer"
     try:
         with quiet():
@@ -129,16 +129,16 @@ def _pad(live: LiveSite, heads: int) -> None:
     output.weight = nn.Parameter(functional.pad(output.weight, (0, width - output.weight.shape[1])))
 
 
-def _convert(model: Any, tokenizer: Any, stacks: list[_Stack], directory: Path) -> None:
+def _convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: list[_Stack], directory: Path) -> None:
     """Write the padded model by CTranslate2's own converter, which is handed the model instead of loading it."""
     library("ctranslate2", "ctranslate2")
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]  # untyped
-        def load_model(self, *args: Any, **kwargs: Any) -> Any:
+        def load_model(self, *args: object, **kwargs: object) -> object:
             return model
 
-        def load_tokenizer(self, *args: Any, **kwargs: Any) -> Any:
+        def load_tokenizer(self, *args: object, **kwargs: object) -> object:
             return tokenizer
 
         def _load(self) -> Any:
@@ -163,7 +163,7 @@ def _convert(model: Any, tokenizer: Any, stacks: list[_Stack], directory: Path) 
     converted.rmdir()
 
 
-def _answer_the_converter(model: Any) -> None:
+def _answer_the_converter(model: PreTrainedModel) -> None:
     """Put into the configuration what the converter (4.8.5) looks for there and transformers 5 has elsewhere."""
     encoder, config = model.get_encoder(), model.config
     config.normalize_before = hasattr(encoder, "layer_norm")
@@ -203,7 +203,7 @@ def _merge_configuration(own: Path, both: Path) -> None:
     own.unlink()
 
 
-def _example(model: Any, tokenizer: Any) -> dict[str, Tensor]:
+def _example(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
     """Random sources, the last one padded, and random targets after the token that starts the decoder."""
     config = model.config
     special = {*tokenizer.all_special_ids, config.pad_token_id, config.decoder_start_token_id}
@@ -219,7 +219,7 @@ def _example(model: Any, tokenizer: Any) -> dict[str, Tensor]:
     return {"input_ids": padded, "attention_mask": mask, "decoder_input_ids": target}
 
 
-def _scores(model: Any, logits: Tensor, inputs: dict[str, Tensor], vocabulary: int) -> Tensor:
+def _scores(model: PreTrainedModel, logits: Tensor, inputs: dict[str, Tensor], vocabulary: int) -> Tensor:
     """What CTranslate2 is to say of these targets: log probabilities of each next token, at last of the end.
 
     They are among the tokens that CTranslate2 has: Marian's padding, which nobody generates, is not one of them.

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from headcount.anatomy.example import random_inputs
 from headcount.errors import CorruptCheckpoint, ExportFailed, UnsupportedModel
@@ -64,7 +65,7 @@ class Graph(nn.Module):
         return tuple(result[name] for name in self.outputs)
 
 
-def example(model: Any, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+def example(model: PreTrainedModel, batch: int, length: int, seed: int = 0) -> dict[str, Tensor]:
     """A random batch with everything that the graph is to take; the last text is padded.
 
     Raises:
@@ -79,7 +80,7 @@ def example(model: Any, batch: int, length: int, seed: int = 0) -> dict[str, Ten
     return inputs
 
 
-def axes_of(model: Any) -> dict[str, dict[int, str]]:
+def axes_of(model: PreTrainedModel) -> dict[str, dict[int, str]]:
     """The axes of each input that may have any size, with their names: those that follow a batch's size and length.
 
     Raises:
@@ -106,7 +107,7 @@ def axes_of(model: Any) -> dict[str, dict[int, str]]:
     return found
 
 
-def graph_of(model: Any) -> Graph:
+def graph_of(model: PreTrainedModel) -> Graph:
     """The graph of a model's full forward pass, without any cache; changes the model's configuration for that.
 
     Raises:

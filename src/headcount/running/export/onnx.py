@@ -1,13 +1,14 @@
 """ONNX: one graph with its weights, for ONNX Runtime and everything else that reads ONNX."""
 
 from pathlib import Path
-from typing import Any
+
+from transformers import PreTrainedModel
 
 from headcount.running.export.graph import Written, check, graph_of, no_cache, write_onnx
 from headcount.running.runtimes import OnnxRuntime
 
 
-def export_onnx(model: Any, directory: Path) -> Written:
+def export_onnx(model: PreTrainedModel, directory: Path) -> Written:
     """Write `model.onnx`, and beside it `model.onnx.data` where the weights are too large for one file.
 
     Raises:

@@ -1,14 +1,15 @@
 """OpenVINO: a graph in OpenVINO's own format, read from the ONNX graph of the model."""
 
 from pathlib import Path
-from typing import Any
+
+from transformers import PreTrainedModel
 
 from headcount.running.export.graph import Graph, Written, check, graph_of, no_cache, write_onnx
 from headcount.running.libraries import library
 from headcount.running.runtimes import OpenVino
 
 
-def export_openvino(model: Any, directory: Path) -> Written:
+def export_openvino(model: PreTrainedModel, directory: Path) -> Written:
     """Write `openvino_model.xml` and `openvino_model.bin`, in float32.
 
     Raises:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig
 
 from headcount.anatomy.example import evaluating, tokens_named
 from headcount.errors import BadRecipe, UnsupportedModel
@@ -75,9 +76,9 @@ def model_inputs(model: nn.Module, ids: Int[Tensor, "batch token"]) -> dict[str,
     return inputs
 
 
-def _text_config(model: nn.Module) -> Any:
+def _text_config(model: nn.Module) -> PreTrainedConfig:
     config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text: PreTrainedConfig = config.get_text_config() if hasattr(config, "get_text_config") else config
     if not hasattr(text, "vocab_size") or getattr(model, "main_input_name", "input_ids") != "input_ids":
         raise UnsupportedModel(
             f"Cannot measure {type(model).__name__}: its main input is not token ids. Give a text model."
@@ -97,7 +98,7 @@ def longest_input(model: nn.Module) -> int | None:
     return min(limits, default=None)
 
 
-def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+def attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
     """Scores and weighted sum, 2 operations a multiply-add. Shapes: (batch, head, token, head_dim)."""
     batch, heads, queries, width = query
     return int(2 * batch * heads * queries * key[-2] * (width + value[-1]))

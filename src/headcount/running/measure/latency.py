@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +96,7 @@ class Comparison:
         rest = {"seed": self.seed, "device": self.device, "matmul": self.matmul, "torch": torch.__version__}
         return signature({**conditions, **rest})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The comparison as plain data."""
         return {"signature": self.signature, **asdict(self)}
 
@@ -231,7 +230,7 @@ def _facts(runner: Runner, structure: nn.Module | None, batch_size: int, length:
     return Facts(runner.runtime, size, forward_flops(structure, batch_size, length))
 
 
-def _milliseconds(runner: Runner, inputs: Mapping[str, Any], device: torch.device) -> float:
+def _milliseconds(runner: Runner, inputs: Mapping[str, torch.Tensor], device: torch.device) -> float:
     _synchronise(device)
     start = time.perf_counter()
     runner(inputs)
