@@ -22,7 +22,7 @@ from headcount.methods.reinit import Reinit
 from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
-from headcount.settings.schema import described, field_types, fits
+from headcount.settings.schema import read_values
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.map import Subset
@@ -88,13 +88,4 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Any:
         BadRecipe: No method, or no option of the method, has that name, or an option has the wrong type.
     """
     kind = method_class(name)
-    # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
-    types = field_types(kind)
-    valid = {name.rstrip("_"): name for name in types}
-    for option, value in (options or {}).items():
-        if option not in valid:
-            raise BadRecipe(f"Method '{name}' has no option '{option}'. Valid options: {', '.join(valid) or 'none'}.")
-        if not fits(value, types[valid[option]]):
-            wanted = described(types[valid[option]])
-            raise BadRecipe(f"Option '{option}' of method '{name}' is {wanted}, got {value!r}.")
-    return kind(**{valid[option]: value for option, value in (options or {}).items()})
+    return kind(**read_values(kind, options or {}, "options", whose=f" of method '{name}'"))

@@ -1,12 +1,14 @@
 """What methods share that learn a subset by gates."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float64
+from pydantic import Field
 from torch import Tensor
 
 from headcount.gates.trainable import Gates, Relaxation, attach, detach
+from headcount.settings.schema import Positive, check_settings
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -28,13 +30,16 @@ class ScoreOptions:
     Attributes:
         scores_lr: Peak learning rate of the scores (Li et al. 2021, Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+        scores_schedule: That learning rate follows the model's schedule, or stays constant, as in Li et al.'s
             translation runs.
     """
 
-    scores_lr: float = 0.5
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
+    scores_lr: Positive = 0.5
+    scores_clip: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
+    scores_schedule: Literal["follow", "constant"] = "follow"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def learn(

@@ -6,12 +6,14 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from headcount.errors import CorruptRecord
-from headcount.settings.schema import fits
 from headcount.settings.writing import write_atomically
 
 FORMAT_VERSION = 2
@@ -19,6 +21,7 @@ FORMAT_VERSION = 2
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
+_SITE = ("name", "kind", "layer", "heads")
 _PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/'\",:;()]+){2,}")
 """An absolute path in a sentence; the end of a URL is none."""
 
@@ -60,7 +63,7 @@ class Record:
     subset: dict[str, list[int]]
     heads: str
     metrics: dict[str, float]
-    size: dict[str, Any] = field(default_factory=dict)
+    size: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     costs: dict[str, dict[str, float | int]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -224,19 +227,46 @@ def _parse(line: str, place: str) -> Record:
     required = ("signature", "recipe", "subset", "heads", "metrics")
     if lacking := [name for name in required if name not in data]:
         raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Remove it, and run its recipe again.")
-    kinds = get_type_hints(Record)
-    wrong = [each.name for each in fields(Record) if each.name in data and not fits(data[each.name], kinds[each.name])]
-    if not wrong:
-        tables = [data["recipe"].get(name, {}) for name in ("data", "options", "training")]
-        wrong = ["recipe"] if not all(isinstance(table, dict) for table in tables) else []
-        sites = [[site.get(name) for name in ("name", "kind", "layer", "heads")] for site in data.get("sites", [])]
-        wrong += [] if fits(sites, list[tuple[str, str, int, int]]) else ["sites"]
-        wrong += [] if fits(data.get("size", {}), dict[str, dict[str, Any]]) else ["size"]
+    found = {each.name: data[each.name] for each in fields(Record) if each.name in data}
+    wrong = [name for name, value in _parts(found).items() if not _readable(name, value)]
     if wrong:
+        shown = dict.fromkeys(name.partition(".")[0] for name in wrong)
         raise CorruptRecord(
-            f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
+            f"{place}: {' and '.join(shown)} of the record cannot be read. Remove it, and run its recipe again."
         )
-    return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
+    return Record(**found)
+
+
+def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, and of those that the rest of headcount looks into, what must be in them."""
+    recipe, sites = found["recipe"], found.get("sites", [])
+    tables = (
+        [recipe[name] for name in ("data", "options", "training") if name in recipe] if isinstance(recipe, dict) else []
+    )
+    facts = (
+        [[site.get(name) for name in _SITE] for site in sites if isinstance(site, dict)]
+        if isinstance(sites, list)
+        else []
+    )
+    return {**found, "recipe.tables": tables, "sites.facts": [tuple(each) for each in facts]}
+
+
+@cache
+def _adapters() -> dict[str, Any]:
+    kinds = {
+        **get_type_hints(Record),
+        "recipe.tables": list[dict[str, Any]],
+        "sites.facts": list[tuple[str, str, int, int]],
+    }
+    return {name: TypeAdapter(kind, config=ConfigDict(strict=True)) for name, kind in kinds.items()}
+
+
+def _readable(name: str, value: Any) -> bool:
+    try:
+        _adapters()[name].validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def short_source(source: str) -> str:
