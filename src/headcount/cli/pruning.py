@@ -86,7 +86,7 @@ def prune(
     *,
     output: of.Output,
     task: of.Task = "classification",
-    keep: Annotated[str | None, Parameter(help=meaning(RecipeSettings, "keep"))] = None,
+    keep: Annotated[str | None, Parameter(help=f"{meaning(RecipeSettings, 'keep')} 25% is 0.25.")] = None,
     method: Annotated[str, Parameter(help=meaning(RecipeSettings, "method"))] = "auto",
     option: Annotated[
         list[str] | None,

@@ -228,45 +228,36 @@ def _parse(line: str, place: str) -> Record:
     if lacking := [name for name in required if name not in data]:
         raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Remove it, and run its recipe again.")
     found = {each.name: data[each.name] for each in fields(Record) if each.name in data}
-    wrong = [name for name, value in _parts(found).items() if not _readable(name, value)]
+    wrong = _unreadable(found) or _unreadable(_parts(found))
     if wrong:
-        shown = dict.fromkeys(name.partition(".")[0] for name in wrong)
         raise CorruptRecord(
-            f"{place}: {' and '.join(shown)} of the record cannot be read. Remove it, and run its recipe again."
+            f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
         )
     return Record(**found)
 
 
 def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields, and of those that the rest of headcount looks into, what must be in them."""
+    """What the rest of headcount looks into: the recipe's tables and the sites' facts."""
     recipe, sites = found["recipe"], found.get("sites", [])
-    tables = (
-        [recipe[name] for name in ("data", "options", "training") if name in recipe] if isinstance(recipe, dict) else []
-    )
-    facts = (
-        [[site.get(name) for name in _SITE] for site in sites if isinstance(site, dict)]
-        if isinstance(sites, list)
-        else []
-    )
-    return {**found, "recipe.tables": tables, "sites.facts": [tuple(each) for each in facts]}
+    tables = [recipe[name] for name in ("data", "options", "training") if name in recipe]
+    return {"recipe's tables": tables, "sites' facts": [tuple(site.get(name) for name in _SITE) for site in sites]}
+
+
+def _unreadable(values: Mapping[str, Any]) -> list[str]:
+    wrong = []
+    for name, value in values.items():
+        try:
+            _adapters()[name].validate_python(value)
+        except ValidationError:
+            wrong.append(name.partition("'")[0])
+    return wrong
 
 
 @cache
 def _adapters() -> dict[str, Any]:
-    kinds = {
-        **get_type_hints(Record),
-        "recipe.tables": list[dict[str, Any]],
-        "sites.facts": list[tuple[str, str, int, int]],
-    }
+    parts = {"recipe's tables": list[dict[str, Any]], "sites' facts": list[tuple[str, str, int, int]]}
+    kinds = {**get_type_hints(Record), **parts}
     return {name: TypeAdapter(kind, config=ConfigDict(strict=True)) for name, kind in kinds.items()}
-
-
-def _readable(name: str, value: Any) -> bool:
-    try:
-        _adapters()[name].validate_python(value)
-    except ValidationError:
-        return False
-    return True
 
 
 def short_source(source: str) -> str:
