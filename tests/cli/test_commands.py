@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from families import tiny
 from headcount import cli
@@ -132,7 +131,6 @@ def test_models_that_cannot_be_pruned(data: Path, tmp_path: Path, pruned: Path) 
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
-    runner = CliRunner()
     for arguments in (
         ["prune"],
         ["no-such-command"],
@@ -140,10 +138,10 @@ def test_wrong_usage_is_exit_code_2() -> None:
         ["bench", "m", "--keep", "1"],
         ["heads", "m", "--no-such-option"],
     ):
-        assert runner.invoke(cli.app, arguments).exit_code == 2
-    assert runner.invoke(cli.app, ["--help"]).exit_code == 0
+        assert headcount(*arguments).returncode == 2
+    assert headcount("--help").returncode == 0
 
 
 def test_the_version_is_the_packages() -> None:
-    shown = CliRunner().invoke(cli.app, ["--version"])
-    assert (shown.exit_code, shown.stdout) == (0, f"headcount {version('headcount')}\n")
+    shown = headcount("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"headcount {version('headcount')}\n")

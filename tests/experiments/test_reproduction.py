@@ -166,7 +166,7 @@ def test_what_does_not_exist_is_told_apart(tmp_path: Path) -> None:
 
 def test_a_wrong_value_in_the_place_of_an_experiments_is_named_so(tmp_path: Path) -> None:
     plan = Plan(read_experiment("lottery-table-3"), "small", tmp_path, changes={"data.vocabulary": 1.5})
-    with pytest.raises(BadRecipe, match="^--set data.vocabulary: 'data.vocabulary' is"):
+    with pytest.raises(BadRecipe, match="^--set data.vocabulary: Got data.vocabulary 1.5. Give"):
         plan.runs()
 
 

@@ -21,7 +21,7 @@ from headcount.anatomy import present
 from headcount.anatomy.example import random_inputs
 from headcount.directory.model_files import load
 from headcount.errors import BadData, BadRecipe
-from headcount.experiments.recipe import Recipe
+from headcount.experiments.recipe import Recipe, training_for
 from headcount.experiments.run import evaluate, run_recipe
 from headcount.importance import Confidence
 from headcount.methods import METHODS, method
@@ -164,25 +164,29 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
     ("name", "options", "says"),
     [
         ("magic", {}, "Unknown method 'magic'. Valid methods: dsp-joint, dsp-joint-short, dsp-pipelined"),
-        ("michel", {"speed": 1}, "has no option 'speed'. Valid options: heads_per_step, one_shot, examples"),
-        ("michel", {"examples": "many"}, "Option 'examples' of method 'michel' is a whole number or nothing"),
-        ("michel", {"examples": 0}, "'examples' must be at least 1, got 0"),
-        ("michel", {"reduction": "sum"}, "Got reduction 'sum'. Valid choices: example, token, batch"),
+        (
+            "michel",
+            {"speed": 1},
+            "Unknown key 'speed' in \\[options\\] of method 'michel'. Valid: heads_per_step, one_shot, examples",
+        ),
+        ("michel", {"examples": "many"}, "Got options.examples 'many'. Give a whole number of at least 1 or nothing."),
+        ("michel", {"examples": 0}, "Got options.examples 0. Give a whole number of at least 1 or nothing."),
+        ("michel", {"reduction": "sum"}, "Got options.reduction 'sum'. Give one of example, token, batch."),
+        ("dsp-joint", {"cooldown": 1.5}, "Got options.cooldown 1.5. Give a share of the training's steps, from 0 to 1"),
+        ("dsp-joint", {"scores_lr": True}, "Got options.scores_lr True. Give a number above 0."),
+        ("dsp-joint", {"start_spread": -1.0}, "Got options.start_spread -1.0. Give a number above 0."),
+        ("dsp-joint", {"temperature_start": 0.0}, "Got options.temperature_start 0.0. Give a number above 0."),
         (
             "dsp-joint",
-            {"cooldown": 1.5},
-            "a share of the training's steps",
+            {"scores_schedule": "cosine"},
+            "Got options.scores_schedule 'cosine'. Give one of follow, constant.",
         ),
-        ("dsp-joint", {"scores_lr": True}, "is a number, got True"),
-        ("dsp-joint", {"start_spread": -1.0}, "'start_spread' must be positive, got -1.0"),
-        ("dsp-joint", {"temperature_start": 0.0}, "Temperatures must be positive, got 0.0 at the start"),
-        ("dsp-joint", {"scores_schedule": "cosine"}, "Unknown schedule of the scores 'cosine'"),
-        ("gradual", {"first": -0.5}, "'first' is a share of the training's steps"),
-        ("dsp-pipelined", {"epochs": -1.0}, "more than 0, got -1.0"),
-        ("dsp-pipelined", {"epochs": math.nan}, "more than 0, got nan"),
-        ("ste", {"scores_lr": math.inf}, "must be positive, got inf and 1.0"),
-        ("lottery", {"late_reset": 1.5}, "'late_reset' is a share of the training's steps"),
-        ("lottery", {"iteration": -1}, "'iteration' is -1, which is -1 steps"),
+        ("gradual", {"first": -0.5}, "Got options.first -0.5. Give a share of the training's steps"),
+        ("dsp-pipelined", {"epochs": -1.0}, "Got options.epochs -1.0. Give a number above 0."),
+        ("dsp-pipelined", {"epochs": math.nan}, "Got options.epochs nan. Give a finite number above 0."),
+        ("ste", {"scores_lr": math.inf}, "Got options.scores_lr inf. Give a finite number above 0."),
+        ("lottery", {"late_reset": 1.5}, "Got options.late_reset 1.5. Give a share of the training's steps"),
+        ("lottery", {"iteration": -1}, "Got options.iteration -1. Give a share of the training's steps"),
     ],
 )
 def test_bad_methods_say_what_is_valid(name: str, options: dict[str, Any], says: str) -> None:
@@ -195,20 +199,20 @@ def test_bad_recipes(tiny_bert_dir: Path, data: dict[str, str]) -> None:
         ({"task": "poetry"}, "Unknown task 'poetry'. Valid tasks: classification"),
         ({"keep": None}, "needs a budget"),
         ({"keep": 1.5}, "Cannot keep the fraction 1.5"),
-        ({"data": {**data, "colour": 1}}, "has no field colour"),
+        ({"data": {**data, "colour": 1}}, "Unknown key 'colour' in \\[data\\]. Valid: train, validation"),
     ):
         with pytest.raises(BadRecipe, match=says):
             Recipe(**{"model": "m", "method": "michel", "keep": 3, "data": data, **changes})
     for changes, says in (
-        ({"precision": "int3"}, "Valid choices: float32, bfloat16, float16"),
-        ({"epochs": 0.0}, "must be positive"),
-        ({"batch_size": 0}, "Got batch_size 0. Give 1 or more"),
-        ({"lr": 0.0}, "must be positive"),
-        ({"warmup": 100.0}, "a share of the steps, from 0 to 1"),
-        ({"schedule": "stairs"}, "Unknown schedule 'stairs'. Valid: linear"),
+        ({"precision": "int3"}, "Got training.precision 'int3'. Give one of float32, bfloat16, float16."),
+        ({"epochs": 0.0}, "Got training.epochs 0.0. Give a number above 0 or nothing."),
+        ({"batch_size": 0}, "Got training.batch_size 0. Give a whole number of at least 1."),
+        ({"lr": 0.0}, "Got training.lr 0.0. Give a number above 0."),
+        ({"warmup": 100.0}, "Got training.warmup 100.0. Give a share of the training's steps, from 0 to 1, or a whole"),
+        ({"schedule": "stairs"}, "Got training.schedule 'stairs'. Give one of linear, cosine"),
     ):
         with pytest.raises(BadRecipe, match=says):
-            TrainingSettings(**changes)
+            training_for("classification", changes)
 
 
 def test_the_documented_method_works(
@@ -254,8 +258,8 @@ class Plugged(Method):
     exec(text, names)
     found = EntryPoint("plugged", "plugged:Plugged", "headcount.methods")
     monkeypatch.setattr("headcount.methods.entry_points", lambda group: [found] if group == "headcount.methods" else [])
-    assert method("plugged", {"weight": 2}) == names["Plugged"](weight=2)
-    with pytest.raises(BadRecipe, match="Option 'weight' of method 'plugged' is a number, got 'much'"):
+    assert method("plugged", {"weight": 2}).weight == 2
+    with pytest.raises(BadRecipe, match="Got options.weight 'much'. Give a number."):
         method("plugged", {"weight": "much"})
     with pytest.raises(BadRecipe, match="Unknown method 'pluged'.*plugged"):
         method("pluged")

@@ -19,10 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records_made_up import failed, made_up, record
-from typer.testing import CliRunner
 
-from headcount import cli
-from headcount.errors import CorruptRecord, PruningError
+from headcount.errors import PruningError
 from headcount.report import write_report
 from headcount.report.dynamics import DYNAMICS
 from headcount.report.figures import FIGURES
@@ -30,6 +28,7 @@ from headcount.report.page import embedded
 from headcount.report.tables import TABLES
 from headcount.report.values import MARKERS, PALETTE
 from headcount.settings.records import Record, read_records
+from processes import headcount
 from recipes import slow
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -231,13 +230,12 @@ def test_torch_is_never_imported(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    ran = CliRunner().invoke(cli.app, ["report", str(RESULTS), "-o", str(tmp_path / "r.html"), "--title", "Ours"])
+    ran = headcount("report", RESULTS, "-o", tmp_path / "r.html", "--title", "Ours")
     count = len(read_records(RESULTS)[0])
-    assert ran.exit_code == 0 and f"{count} records" in ran.output.replace("\n", " ")
+    assert ran.returncode == 0 and f"{count} records" in ran.stdout.replace("\n", " ")
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert len(page.data["records"]) == count and ("h1", {}) in page.elements and "Ours" in page.text
-    few = str(RESULTS / "student.jsonl")
-    told = CliRunner().invoke(cli.app, ["report", few, "-o", str(tmp_path / "few.html"), "--json"])
+    told = headcount("report", RESULTS / "student.jsonl", "-o", tmp_path / "few.html", "--json")
     assert json.loads(told.stdout)["records"] == len(read_records(RESULTS / "student.jsonl")[0]) > 1
-    missing = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nothing"), "-o", str(tmp_path / "n.html")])
-    assert isinstance(missing.exception, CorruptRecord) and not (tmp_path / "n.html").exists()
+    missing = headcount("report", tmp_path / "nothing", "-o", tmp_path / "n.html")
+    assert missing.returncode == 1 and "There is nothing at" in missing.stderr and not (tmp_path / "n.html").exists()

@@ -251,7 +251,7 @@ def test_classifiers_do_not_translate(tiny_bert_dir: Path, parallel: dict[str, A
         ("new:tiny-student,decoder_heads=4", r"looks back with an SSRU, which has no heads\. Leave it"),
         ("new:tiny-student,pad_token_id=9", r"Unknown field 'pad_token_id'"),
         ("new:tiny-student,layer_norm_eps=-1", r"Got layer_norm_eps -1"),
-        ("new:tiny-student,norm=side", r"Got norm 'side'\. Valid: post, pre"),
+        ("new:tiny-student,norm=side", r"Got norm 'side'\. Give one of post, pre"),
         ("new:tiny-student,encoder_heads=1 2", r"'encoder_heads' is \[1, 2\], for 6 layers"),
     ],
 )
@@ -264,7 +264,7 @@ def test_shapes_that_are_none(shape: str, says: str, parallel: dict[str, Any], t
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"beam": 0}, r"Got beam 0\. Give 1 or more"),
+        ({"beam": 0}, r"Got beam 0\. Give a whole number of at least 1"),
         ({"max_length": 3}, r"Got max_length 3"),
         ({"coverage": 0.0}, r"Got coverage 0\.0"),
         ({"bleu_tokenize": "17a"}, r"Unknown bleu_tokenize '17a'\. Valid: none, zh, 13a"),

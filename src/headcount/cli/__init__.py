@@ -1,11 +1,11 @@
 """The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
 
 import sys
-from typing import Annotated
 
-import typer
+from cyclopts import App, CycloptsError, Parameter
 
 from headcount import __version__
+from headcount.cli.arguments import OPTIONS
 from headcount.cli.experiments import records, run, sweep
 from headcount.cli.files import apply, demo, export, plan
 from headcount.cli.measuring import bench
@@ -15,35 +15,29 @@ from headcount.cli.reproducing import reproduce
 from headcount.cli.translation import distill, shortlist, train_nmt, translate
 from headcount.errors import PruningError
 
-app = typer.Typer(
+
+def _usual(default: object) -> str | None:
+    """How help shows a default: what is off or not given says nothing."""
+    return None if default is None or default is False else "on" if default is True else str(default)
+
+
+app = App(
+    name="headcount",
     help="Remove attention heads from Transformers: name a budget, pick a method, get a smaller, faster model.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    help_format="plaintext",
+    help_flags=["--help"],
+    version=f"headcount {__version__}",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=(), show_default=_usual),
+    result_action="return_value",
+    group_parameters=OPTIONS,
 )
-
-
-def _show_version(asked: bool) -> bool:
-    if asked:
-        print(f"headcount {__version__}")
-        raise typer.Exit
-    return asked
-
-
-@app.callback()
-def _common(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
 
 for _command in (
     heads, methods, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep,
     records, report, reproduce, demo,
 ):  # fmt: skip
-    app.command()(_command)
+    app.command(_command, sort_key=len([*app]))
 
 
 def main() -> None:
@@ -51,8 +45,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no … is no reason to lose a training
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if not sys.argv[1:]:
+        app.help_print([])
+        sys.exit(2)
     try:
-        app()
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        asked = " ".join(["headcount", *(error.command_chain or ())])
+        print(f"headcount: {' '.join(str(error).split())} See: {asked} --help", file=sys.stderr)
+        sys.exit(2)
     except PruningError as error:
         print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)

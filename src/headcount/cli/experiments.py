@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json, set_up
+from headcount.cli.flags import named_values
 from headcount.cli.pruning import show
-from headcount.cli.terminal import print_json, print_lines, print_table, say
+from headcount.cli.terminal import confirm, print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe, PruningError
 
 if TYPE_CHECKING:
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
 MANY = 1000
 """A grid of more runs than this is asked about."""
 
-File = Annotated[Path, typer.Argument(help="A TOML file.")]
+File = Annotated[Path, Parameter(help="A TOML file.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="In place of the file's: data.train=other.tsv, training.epochs=1, seed=[0,1]."),
+    Parameter("--set", help="In place of the file's: data.train=other.tsv, training.epochs=1, seed=[0,1]."),
 ]
 
 
 def run(
     recipe: File,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    /,
+    *,
+    output: of.Output,
     changes: Changes = None,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
@@ -43,7 +46,7 @@ def run(
     from headcount.settings.toml import Document
     from headcount.settings.training import is_first_process
 
-    wanted = read_recipe(Document.read(recipe), of.settings_of("--set", changes))
+    wanted = read_recipe(Document.read(recipe), named_values("--set", changes))
     set_up(threads, fast_matmul)
     record = run_recipe(wanted, output, say)
     if is_first_process():
@@ -52,22 +55,24 @@ def run(
 
 def sweep(
     grid: File,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The sweep's directory. One that is there goes on.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(["--output", "-o"], help="The sweep's directory. One that is there goes on.")],
     changes: Changes = None,
     only: of.Only = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and do nothing.")] = False,
+    dry_run: Annotated[bool, Parameter("--dry-run", help="List the runs, and do nothing.")] = False,
     workers: of.Workers = None,
     ray: of.Ray = None,
     ray_cpus: of.RayCpus = None,
     ray_gpus: of.RayGpus = None,
-    models: Annotated[bool, typer.Option(help="Keep the pruned models, or the records alone.")] = True,
+    models: Annotated[
+        bool, Parameter(negative="--no-models", help="Keep the pruned models, or the records alone.")
+    ] = True,
     speed: Annotated[
-        bool, typer.Option("--speed", help="At the end, measure the speed of each structure, as bench does.")
+        bool, Parameter("--speed", help="At the end, measure the speed of each structure, as bench does.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help=f"Do not ask, however many runs (above {MANY:,} it asks).")
-    ] = False,
+    retry: Annotated[bool, Parameter("--retry", help="Try failed runs again.")] = False,
+    yes: Annotated[bool, Parameter("--yes", help=f"Do not ask, however many runs (above {MANY:,} it asks).")] = False,
     threads: of.ThreadsOfARun = None,
     json_: Json = False,
 ) -> None:
@@ -76,7 +81,7 @@ def sweep(
     from headcount.settings.toml import Document
 
     of.require_sane(threads=threads)
-    wanted = Grid(Document.read(grid), of.settings_of("--set", changes))
+    wanted = Grid(Document.read(grid), named_values("--set", changes))
     if wanted.count > MANY and not yes and not _agrees(wanted.count):
         raise BadRecipe(f"{grid} is a grid of {wanted.count:,} runs. To carry them out: --yes.")
     runs = having(wanted.runs(), only or ())
@@ -107,21 +112,21 @@ def sweep(
     if speed:
         measure_speed(runs, output, say, threads=threads or 1)
     if progress.failed:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def records(
-    sources: Annotated[list[Path], typer.Argument(help="Directories of runs or sweeps, or files of records.")],
+    sources: Annotated[list[Path], Parameter(help="Directories of runs or sweeps, or files of records.")],
+    /,
+    *,
     where: Annotated[
-        list[str] | None, typer.Option(help="Only records with that in a column: method=michel, kept=12.")
+        list[str] | None, Parameter(help="Only records with that in a column: method=michel, kept=12.")
     ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to show, between commas; --csv writes all of them.")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write every column of the records to this CSV file.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the records whole, one JSON line each.")] = False,
+    columns: Annotated[str | None, Parameter(help="Columns to show, between commas; --csv writes all of them.")] = None,
+    csv: Annotated[Path | None, Parameter(help="Write every column of the records to this CSV file.")] = None,
+    json_: Annotated[bool, Parameter("--json", help="Print the records whole, one JSON line each.")] = False,
     portable: Annotated[
-        bool, typer.Option("--portable", help="With --json: of models and data only the last two parts of their paths.")
+        bool, Parameter("--portable", help="With --json: of models and data only the last two parts of their paths.")
     ] = False,
 ) -> None:
     """List records, choose among them, and hand them on."""
@@ -186,7 +191,7 @@ def list_runs(runs: "Sequence[Run]", json_: bool) -> None:
 def _agrees(count: int) -> bool:
     if not sys.stdin.isatty():
         return False
-    return typer.confirm(f"This is a grid of {count:,} runs. Carry them out?", err=True)
+    return confirm(f"This is a grid of {count:,} runs. Carry them out?")
 
 
 def _matches(row: dict[str, Any], where: list[str], valid: list[str]) -> bool:

@@ -3,17 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
-from headcount.cli.arguments import Json, Model, Threads, set_up
+from headcount.cli.arguments import Json, Model, Output, Threads, set_up
 from headcount.cli.terminal import print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe
 
 
 def plan(
-    pruned: Annotated[str, typer.Argument(help="Directory of a pruned model whose weights did not change.")],
-    base: Annotated[str, typer.Option(help="The model its heads were removed from: a directory, or a Hub name.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("plan.json"),
+    pruned: Annotated[str, Parameter(help="Directory of a pruned model whose weights did not change.")],
+    /,
+    *,
+    base: Annotated[str, Parameter(help="The model its heads were removed from: a directory, or a Hub name.")],
+    output: Annotated[Path, Parameter(["--output", "-o"], help="File to write.")] = Path("plan.json"),
     json_: Json = False,
 ) -> None:
     """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
@@ -29,8 +31,10 @@ def plan(
 
 def apply(
     base: Model,
-    plan: Annotated[Path, typer.Argument(help="The plan that headcount plan wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    plan: Annotated[Path, Parameter(help="The plan that headcount plan wrote.")],
+    /,
+    *,
+    output: Output,
     json_: Json = False,
 ) -> None:
     """Cut a base model by a plan, and write an ordinary pruned directory."""
@@ -42,8 +46,10 @@ def apply(
 
 def export(
     model: Model,
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino or ctranslate2.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
+    /,
+    *,
+    to: Annotated[str, Parameter("--to", help="onnx, openvino or ctranslate2.")],
+    output: Output,
     threads: Threads = None,
     json_: Json = False,
 ) -> None:
@@ -63,9 +69,10 @@ def export(
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where models go.")] = Path("demo-output"),
-    keep: Annotated[int, typer.Option(help="Heads to keep, of the encoder's 72.")] = 12,
-    keep_translation: Annotated[int, typer.Option(help="Heads to keep, of the translation model's 24.")] = 8,
+    *,
+    output: Annotated[Path, Parameter(["--output", "-o"], help="Where models go.")] = Path("demo-output"),
+    keep: Annotated[int, Parameter(help="Heads to keep, of the encoder's 72.")] = 12,
+    keep_translation: Annotated[int, Parameter(help="Heads to keep, of the translation model's 24.")] = 8,
     json_: Json = False,
 ) -> None:
     """Prune a small pretrained encoder by two methods, then a translation model; offline, in a few minutes."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-import typer
+from cyclopts import CycloptsError, Parameter
 
 from headcount.cli.arguments import Fast, Json, set_up
 from headcount.cli.terminal import print_json, print_lines, print_table, say
@@ -10,24 +10,26 @@ from headcount.cli.terminal import print_json, print_lines, print_table, say
 
 def bench(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Models and exports; the others are compared with the first.")
+        list[str] | None, Parameter(help="Models and exports; the others are compared with the first.")
     ] = None,
+    /,
+    *,
     shape: Annotated[
-        str | None, typer.Option(help="Instead: a model of which only the configuration is taken, with random weights.")
+        str | None, Parameter(help="Instead: a model of which only the configuration is taken, with random weights.")
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6'). Default: 50% and 25%."),
+        Parameter(help="With --shape: a budget (12, 25%), or heads per site ('5 1 3 1 5 6'). Default: 50% and 25%."),
     ] = None,
-    sites: Annotated[str | None, typer.Option(help="With --shape: budgets over one kind of site.")] = None,
+    sites: Annotated[str | None, Parameter(help="With --shape: budgets over one kind of site.")] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="With --shape: pytorch, onnxruntime, openvino, ctranslate2. Default: all.")
+        list[str] | None, Parameter(help="With --shape: pytorch, onnxruntime, openvino, ctranslate2. Default: all.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Sequences in the batch.")] = 8,
-    length: Annotated[int, typer.Option(help="Tokens in each sequence.")] = 128,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    rounds: Annotated[int, typer.Option(help="Rounds that count; each runs every model once.")] = 20,
-    warmup: Annotated[int, typer.Option(help="Rounds before those.")] = 3,
+    batch_size: Annotated[int, Parameter(help="Sequences in the batch.")] = 8,
+    length: Annotated[int, Parameter(help="Tokens in each sequence.")] = 128,
+    threads: Annotated[int, Parameter(help="CPU threads.")] = 1,
+    rounds: Annotated[int, Parameter(help="Rounds that count; each runs every model once.")] = 20,
+    warmup: Annotated[int, Parameter(help="Rounds before those.")] = 3,
     fast_matmul: Fast = True,
     json_: Json = False,
 ) -> None:
@@ -37,9 +39,15 @@ def bench(
     from headcount.running.runtimes import open_model
 
     if (shape is None) == (not models):
-        raise typer.BadParameter("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
+        raise CycloptsError(
+            command_chain=("bench",),
+            msg="Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.",
+        )
     if shape is None and (keep or runtime or sites):
-        raise typer.BadParameter("--keep, --sites and --runtime go with --shape; models have the heads they have.")
+        raise CycloptsError(
+            command_chain=("bench",),
+            msg="--keep, --sites and --runtime go with --shape; models have the heads they have.",
+        )
     set_up(threads, fast_matmul, "cpu")
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:

@@ -1,17 +1,20 @@
 """Commands about heads: where they are, and taking some away."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from headcount.cli import arguments as of
-from headcount.cli.arguments import Json, Model, set_up
+from headcount.cli.arguments import DATA_FLAGS, OPTIONS, TRAINING_FLAGS, Json, Model, set_up
+from headcount.cli.flags import Flags, meaning, named_values, takes
 from headcount.cli.terminal import print_json, print_lines, print_table, say
+from headcount.settings.recipe import RecipeSettings
+from headcount.settings.schema import about, settings_of
 
 
-def heads(model: Model, json_: Json = False) -> None:
+def heads(model: Model, /, *, json_: Json = False) -> None:
     """Show a model's map of heads: where they are, and which are left. Reads the configuration only."""
     from headcount.anatomy import present
     from headcount.directory.model_files import skeleton
@@ -34,12 +37,13 @@ def heads(model: Model, json_: Json = False) -> None:
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One of them: what it does, and its options for --set.")] = None,
+    name: Annotated[str | None, Parameter(help="One of them: what it does, and its options for --set.")] = None,
+    /,
+    *,
     json_: Json = False,
 ) -> None:
     """List the methods that choose heads, or the options of one."""
     from headcount.methods import method_class, method_names
-    from headcount.methods.options import about, options_of
 
     if name is None:
         kinds = {each: method_class(each) for each in method_names()}
@@ -48,113 +52,72 @@ def methods(
             for each, kind in kinds.items()
         ]
         return print_json(rows) if json_ else print_table(rows)
-    kind, options = method_class(name), options_of(method_class(name))
+    kind: Any = method_class(name)  # mypy takes the __hash__ of its instances for its own
+    own = [*kind.__annotations__]  # what it does not share with others comes first
+    settings = sorted(
+        settings_of(kind).values(), key=lambda each: own.index(each.field) if each.field in own else len(own)
+    )
     if json_:
-        return print_json(
-            {
-                "method": name,
-                "paradigm": kind.paradigm,
-                "about": about(kind),
-                "options": [asdict(each) for each in options],
-            }
-        )
+        options = [
+            {"name": each.name, "kind": each.takes, "default": each.default, "meaning": each.meaning}
+            for each in settings
+        ]
+        return print_json({"method": name, "paradigm": kind.paradigm, "about": about(kind), "options": options})
     print_lines(about(kind))
     print_table(
-        [{"--set": each.name, "default": each.default, "takes": each.kind, "meaning": each.meaning} for each in options]
+        [
+            {"--set": each.name, "default": each.default, "takes": each.takes, "meaning": each.meaning}
+            for each in settings
+        ]
     )
 
 
+@takes(
+    recipe=Flags(
+        OPTIONS, {"": RecipeSettings},
+        leave_out=frozenset({"model", "method", "keep", "data", "task", "options", "training", "seed"}),
+    ),
+    data=DATA_FLAGS,
+    training=TRAINING_FLAGS,
+)  # fmt: skip
 def prune(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A model directory, or a name on the Hub; or a new translation model: new:tiny-student, "
-            "new:transformer-base,d_model=256."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
-    train: of.Train,
-    validation: of.Validation,
+    model: Annotated[str, Parameter(help=meaning(RecipeSettings, "model"))],
+    /,
+    *,
+    output: of.Output,
     task: of.Task = "classification",
-    keep: Annotated[str | None, typer.Option(help="Heads to keep: a number (12) or a share (0.25, 25%).")] = None,
-    method: Annotated[
-        str,
-        typer.Option(help="How heads are chosen: headcount methods lists them; auto goes by the length of training."),
-    ] = "auto",
+    keep: Annotated[str | None, Parameter(help=f"{meaning(RecipeSettings, 'keep')} 25% is 0.25.")] = None,
+    method: Annotated[str, Parameter(help=meaning(RecipeSettings, "method"))] = "auto",
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An option of the method, name=value: headcount methods NAME lists them."),
+        Parameter("--set", help="An option of the method, name=value: headcount methods NAME lists them."),
     ] = None,
-    sites: Annotated[str | None, typer.Option(help="Budget over one kind: encoder, decoder or cross.")] = None,
-    unit: Annotated[
-        str,
-        typer.Option(help="Grouped-query attention loses whole groups, or a query head of each: group, query."),
-    ] = "group",
-    development: of.Development = None,
-    text: of.Text = None,
-    label: of.Label = None,
-    labels: of.Labels = None,
-    languages: of.Languages = None,
-    vocabulary: of.Vocabulary = None,
-    max_length: of.MaxLength = None,
-    skip_unlabelled: of.Skip = False,
-    train_limit: of.TrainLimit = None,
-    validation_limit: of.ValidationLimit = None,
-    others: of.Data = None,
-    epochs: of.Epochs = None,
-    steps: of.Steps = None,
-    batch_size: of.BatchSize = None,
-    batch_tokens: of.BatchTokens = None,
-    gradient_accumulation: of.Accumulation = None,
-    lr: of.Rate = None,
-    warmup: of.Warmup = None,
-    weight_decay: of.Decay = None,
-    precision: of.Precision = None,
-    checkpoint_every: of.Every = None,
-    training: of.Training = None,
+    recipe: Mapping[str, Any],
+    data: Mapping[str, Any],
+    training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train and prune a model to exactly K heads, and write a directory that from_pretrained loads."""
-    from headcount.experiments.recipe import Recipe
+    from headcount.experiments.recipe import Recipe, training_for
     from headcount.experiments.run import run_recipe
+    from headcount.units.budget import Budget
 
-    recipe = Recipe(
+    wanted = Recipe(
         model=model,
         method=method,
-        keep=None if keep is None else _budget(keep, sites),
+        keep=None if keep is None else Budget.parse(keep, recipe.get("sites")).keep,
+        data=data,
         task=task,
-        sites=sites,
-        unit=unit,
-        options=of.settings_of("--set", option),
-        data=_data(train, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
-        | of.given(
-            development=of.number_or_name(development),
-            vocabulary=of.number_or_name(vocabulary),
-            train_limit=train_limit,
-            validation_limit=validation_limit,
-        )
-        | of.settings_of("--data", others),
-        training=of.training_of(
-            task,
-            warmup,
-            training,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            batch_tokens=batch_tokens,
-            gradient_accumulation=gradient_accumulation,
-            lr=lr,
-            weight_decay=weight_decay,
-            precision=precision,
-            checkpoint_every=checkpoint_every,
-        ),
+        options=named_values("--set", option),
+        training=training_for(task, training),
         seed=seed,
+        **recipe,
     )
     set_up(threads, fast_matmul)
-    show(run_recipe(recipe, output, say), output, json_)
+    show(run_recipe(wanted, output, say), output, json_)
 
 
 def show(record: Any, output: Path, json_: bool) -> None:
@@ -177,17 +140,13 @@ def show(record: Any, output: Path, json_: bool) -> None:
     print_lines(record.signature, loading)
 
 
+@takes(data=DATA_FLAGS.without("train", "development", "train_limit", "vocabulary", "coverage"))
 def evaluate(
     model: Model,
-    validation: of.Validation,
+    /,
+    *,
     task: of.Task = "classification",
-    text: of.Text = None,
-    label: of.Label = None,
-    labels: of.Labels = None,
-    languages: of.Languages = None,
-    max_length: of.MaxLength = None,
-    skip_unlabelled: of.Skip = False,
-    others: of.Data = None,
+    data: Mapping[str, Any],
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
     json_: Json = False,
@@ -197,9 +156,7 @@ def evaluate(
     from headcount.experiments.run import evaluate as evaluate_model
 
     set_up(threads, fast_matmul)
-    data = _data(validation, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
-    data |= of.settings_of("--data", others)
-    wanted = make_task(task, data)
+    wanted = make_task(task, {"train": data["validation"], **data})
     metrics, signatures = evaluate_model(model, wanted), wanted.signatures()
     if json_:
         return print_json({"model": model, "metrics": metrics, "signatures": signatures})
@@ -212,31 +169,3 @@ def _drawn(site: dict[str, Any]) -> str:
     marks = ["■" if head in site["kept"] else "·" for head in range(site["heads"])]
     group = site["heads"] // site["kv_heads"]
     return " ".join("".join(marks[start : start + group]) for start in range(0, len(marks), group))
-
-
-def _budget(keep: str, sites: str | None) -> int | float:
-    from headcount.units.budget import Budget
-
-    return Budget.parse(keep, sites).keep
-
-
-def _data(
-    train: str,
-    validation: str,
-    task: str,
-    text: str | None,
-    label: str | None,
-    labels: str | None,
-    languages: str | None,
-    max_length: int | None,
-    skip: bool,
-) -> dict[str, Any]:
-    columns = {"columns": of.pair(text)} if task == "translation" else {"text": of.names(text)}
-    return {"train": train, "validation": validation} | of.given(
-        **columns,
-        label=label,
-        labels=of.names(labels),
-        languages=of.pair(languages),
-        max_length=max_length,
-        skip_unlabelled=skip,
-    )

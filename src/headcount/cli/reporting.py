@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
 from headcount.cli.arguments import Json
 from headcount.cli.terminal import print_json, print_lines, say
@@ -13,13 +13,15 @@ from headcount.settings.records import read_records
 
 def report(
     sources: Annotated[
-        list[Path], typer.Argument(help="Directories of runs and sweeps, searched to the bottom; or files of records.")
+        list[Path], Parameter(help="Directories of runs and sweeps, searched to the bottom; or files of records.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    /,
+    *,
+    output: Annotated[Path, Parameter(["--output", "-o"], help="The page to write.")] = Path("report.html"),
     figures: Annotated[
-        Path | None, typer.Option(help="Directory for each figure as PNG, SVG and CSV, and each table as CSV.")
+        Path | None, Parameter(help="Directory for each figure as PNG, SVG and CSV, and each table as CSV.")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="The page's heading.")] = None,
+    title: Annotated[str | None, Parameter(help="The page's heading.")] = None,
     json_: Json = False,
 ) -> None:
     """Write one page of what runs gave: quality, speed, size, surviving heads, training, costs; needs no network."""

@@ -4,49 +4,49 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
 from headcount.cli.experiments import list_runs, pool_of
-from headcount.cli.terminal import print_json, print_lines, print_table, say
+from headcount.cli.flags import named_values
+from headcount.cli.terminal import confirm, print_json, print_lines, print_table, say
 from headcount.errors import BadRecipe, PruningError
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="An experiment; see --list.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
-    scale: Annotated[str, typer.Option(help="full: as published, which asks first; small: for two cores.")] = "full",
+    name: Annotated[str | None, Parameter(help="An experiment; see --list.")] = None,
+    /,
+    *,
+    list_: Annotated[bool, Parameter("--list", help="List the experiments.")] = False,
+    scale: Annotated[str, Parameter(help="full: as published, which asks first; small: for two cores.")] = "full",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
+        Parameter(
+            ["--output", "-o"],
             help="Its directory; one that is there goes on. Default: NAME-SCALE, as in lottery-table-1-small.",
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Of small classification: a directory with nli/ and sst2/. Default: sentences made by rules."
-        ),
+        Parameter(help="Of small classification: a directory with nli/ and sst2/. Default: sentences made by rules."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Of small classification: the encoder. Default: the one of headcount demo.")
+        str | None, Parameter(help="Of small classification: the encoder. Default: the one of headcount demo.")
     ] = None,
     only: of.Only = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and do nothing.")] = False,
+    dry_run: Annotated[bool, Parameter("--dry-run", help="List the runs, and do nothing.")] = False,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="In place of the experiment's: data.train=FILE, training.epochs=1."),
+        Parameter("--set", help="In place of the experiment's: data.train=FILE, training.epochs=1."),
     ] = None,
     workers: of.Workers = None,
     ray: of.Ray = None,
     ray_cpus: of.RayCpus = None,
     ray_gpus: of.RayGpus = None,
     threads: of.ThreadsOfARun = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a full run.")] = False,
+    retry: Annotated[bool, Parameter("--retry", help="Try failed runs again.")] = False,
+    yes: Annotated[bool, Parameter("--yes", help="Do not ask before a full run.")] = False,
     json_: Json = False,
 ) -> None:
     """Carry out a table or figure of the two papers again, and show it beside the published one."""
@@ -70,7 +70,7 @@ def reproduce(
     from headcount.report.published import published, show
 
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
-    plan = Plan(experiment, scale, place, data, model, of.settings_of("--set", changes), tuple(only or ()))
+    plan = Plan(experiment, scale, place, data, model, named_values("--set", changes), tuple(only or ()))
     runs = plan.runs()
     if dry_run:
         return list_runs(runs, json_)
@@ -97,7 +97,7 @@ def reproduce(
             f"{len(progress.done)} of {len(runs)} runs done.{again} See {place / 'report.html'}.",
         )
     if progress.failed:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def _list(json_: bool) -> None:
@@ -132,5 +132,5 @@ def _ask(experiment: Any, runs: Any) -> None:
     )
     if not sys.stdin.isatty():
         raise BadRecipe(f"{told} To carry it out: --yes. For two cores: --scale small.")
-    if not typer.confirm(f"{told} Carry it out?", err=True):
+    if not confirm(f"{told} Carry it out?"):
         raise BadRecipe("Not carried out. For two cores: --scale small.")

@@ -36,6 +36,12 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, default=str))
 
 
+def confirm(question: str) -> bool:
+    """Ask, on standard error; no answer is no."""
+    print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def say(line: str) -> None:
     """Tell what goes on, on standard error."""
     Console(stderr=True, emoji=False, markup=False).print(line, style="dim", highlight=False, soft_wrap=True)

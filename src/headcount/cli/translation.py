@@ -2,14 +2,16 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from headcount.cli import arguments as of
-from headcount.cli.arguments import Json, Model, set_up
+from headcount.cli.arguments import DATA_FLAGS, TRAINING_FLAGS, Json, Model, set_up
+from headcount.cli.flags import takes
 from headcount.cli.pruning import show
 from headcount.cli.terminal import print_json, print_lines, say
 from headcount.errors import BadRecipe
@@ -17,81 +19,60 @@ from headcount.settings.training import with_a_length
 
 Shape = Annotated[
     str,
-    typer.Argument(
+    Parameter(
         help="transformer-base, transformer-big, iwslt_de_en or tiny-student, with changes: "
         "tiny-student,encoder_layers=4; or the directory of a model to go on with."
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")]
-Beam = Annotated[int, typer.Option(help="Hypotheses that are kept of each sentence; 1 is greedy search.")]
+Beam = Annotated[int, Parameter(help="Hypotheses that are kept of each sentence; 1 is greedy search.")]
 
 
+DATA = DATA_FLAGS.of("translation")
+TRAINING = TRAINING_FLAGS.of("translation").without("batch_size")
+
+
+@takes(data=DATA, training=TRAINING)
 def train_nmt(
     shape: Shape,
-    output: Output,
-    train: of.Train,
-    validation: of.Validation,
-    development: of.Development = None,
-    text: of.Text = None,
-    languages: of.Languages = None,
-    vocabulary: of.Vocabulary = None,
-    max_length: of.MaxLength = None,
-    train_limit: of.TrainLimit = None,
-    others: of.Data = None,
-    epochs: of.Epochs = None,
-    steps: of.Steps = None,
-    batch_tokens: of.BatchTokens = None,
-    gradient_accumulation: of.Accumulation = None,
-    lr: of.Rate = None,
-    warmup: of.Warmup = None,
-    precision: of.Precision = None,
-    checkpoint_every: of.Every = None,
-    training: of.Training = None,
+    /,
+    *,
+    output: of.Output,
+    data: Mapping[str, Any],
+    training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train a translation model, and write a directory that from_pretrained loads."""
-    from headcount.experiments.recipe import Recipe
+    from headcount.experiments.recipe import Recipe, training_for
     from headcount.experiments.run import run_recipe
 
-    recipe = Recipe(
-        model=_new(shape),
-        method="unpruned",
-        keep=None,
-        task="translation",
-        data=_data(train, validation, development, text, languages, vocabulary, max_length, train_limit, others),
-        training=with_a_length(
-            of.training_of(
-                "translation", warmup, training,
-                epochs=epochs, steps=steps, batch_tokens=batch_tokens, gradient_accumulation=gradient_accumulation,
-                lr=lr, precision=precision, checkpoint_every=checkpoint_every,
-            )
-        ),
-        seed=seed,
-    )  # fmt: skip
+    settings = with_a_length(training_for("translation", training))
+    recipe = Recipe(_new(shape), "unpruned", None, data, task="translation", training=settings, seed=seed)
     set_up(threads, fast_matmul)
     show(run_recipe(recipe, output, say), output, json_)
 
 
 def translate(
     model: Model,
+    /,
+    *,
     beam: Beam = 5,
     normalisation: Annotated[
-        float, typer.Option(help="A hypothesis' log probability is divided by its length to this power.")
+        float, Parameter(help="A hypothesis' log probability is divided by its length to this power.")
     ] = 1.0,
-    shortlist: Annotated[Path | None, typer.Option(help="The file that headcount shortlist wrote.")] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Source pieces in a batch, padding included.")] = 2048,
-    max_length: Annotated[int, typer.Option(help="The longest source, in pieces.")] = 256,
-    long: Annotated[str, typer.Option(help="What becomes of a longer line: split or truncate.")] = "split",
+    shortlist: Annotated[Path | None, Parameter(help="The file that headcount shortlist wrote.")] = None,
+    batch_tokens: Annotated[int, Parameter(help="Source pieces in a batch, padding included.")] = 2048,
+    max_length: Annotated[int, Parameter(help="The longest source, in pieces.")] = 256,
+    long: Annotated[str, Parameter(help="What becomes of a longer line: split or truncate.")] = "split",
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Eight-bit products: faster, nearly the same; what else is in a batch has a say."),
+        Parameter("--int8", help="Eight-bit products: faster, nearly the same; what else is in a batch has a say."),
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option(help="cpu, cuda and so on. Default: the accelerator if there is one; with --int8, cpu."),
+        Parameter(help="cpu, cuda and so on. Default: the accelerator if there is one; with --int8, cpu."),
     ] = None,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
@@ -134,32 +115,19 @@ def translate(
     say(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "lines"))
 
 
+@takes(data=DATA.without("beam"), training=TRAINING)
 def distill(
     teacher: Model,
-    output: Output,
-    train: of.Train,
-    validation: of.Validation,
-    student: Annotated[str, typer.Option(help="The student's shape, as for train-nmt.")] = "tiny-student",
-    beam: Annotated[int | None, typer.Option(help="Of the teacher. Default: 5, or --best if that is more.")] = None,
+    /,
+    *,
+    output: of.Output,
+    student: Annotated[str, Parameter(help="The student's shape, as for train-nmt.")] = "tiny-student",
+    beam: Annotated[int | None, Parameter(help="Of the teacher. Default: 5, or --best if that is more.")] = None,
     best: Annotated[
-        int, typer.Option(help="Of so many translations, take the one with the best sentence BLEU; 1: the likeliest.")
+        int, Parameter(help="Of so many translations, take the one with the best sentence BLEU; 1: the likeliest.")
     ] = 1,
-    development: of.Development = None,
-    text: of.Text = None,
-    languages: of.Languages = None,
-    vocabulary: of.Vocabulary = None,
-    train_limit: of.TrainLimit = None,
-    others: of.Data = None,
-    epochs: of.Epochs = None,
-    steps: of.Steps = None,
-    batch_tokens: of.BatchTokens = None,
-    max_length: of.MaxLength = None,
-    gradient_accumulation: of.Accumulation = None,
-    lr: of.Rate = None,
-    warmup: of.Warmup = None,
-    precision: of.Precision = None,
-    checkpoint_every: of.Every = None,
-    training: of.Training = None,
+    data: Mapping[str, Any],
+    training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
     fast_matmul: of.Fast = True,
@@ -167,38 +135,28 @@ def distill(
 ) -> None:
     """Train a small student on what a teacher makes of the training data's source side."""
     from headcount.experiments.distillation import Distillation, distil
+    from headcount.experiments.recipe import training_for
     from headcount.nmt import Search
 
     set_up(threads, fast_matmul)
-    record = distil(
-        Distillation(
-            teacher=teacher,
-            student=_new(student),
-            data=_data(train, validation, development, text, languages, vocabulary, max_length, train_limit, others),
-            search=Search(max(5, best) if beam is None else beam, best=best),
-            training=of.training_of(
-                "translation", warmup, training,
-                epochs=epochs, steps=steps, batch_tokens=batch_tokens, gradient_accumulation=gradient_accumulation,
-                lr=lr, precision=precision, checkpoint_every=checkpoint_every,
-            ),
-            seed=seed,
-        ),
-        output,
-        say,
-    )  # fmt: skip
-    show(record, output, json_)
+    search = Search(max(5, best) if beam is None else beam, best=best)
+    plan = Distillation(teacher, _new(student), data, search, training_for("translation", training), seed)
+    show(distil(plan, output, say), output, json_)
 
 
+@takes(
+    data=replace(DATA, rest="").without(
+        "validation", "development", "codes", "vocabulary", "coverage", "beam", "bleu_tokenize", "validation_limit"
+    )
+)
 def shortlist(
     model: Model,
-    train: of.Train,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    best: Annotated[int, typer.Option(help="Likely target pieces of every source piece.")] = 50,
-    frequent: Annotated[int, typer.Option(help="Frequent target pieces, for every sentence.")] = 50,
-    text: of.Text = None,
-    languages: of.Languages = None,
-    max_length: of.MaxLength = None,
-    train_limit: of.TrainLimit = None,
+    /,
+    *,
+    output: Annotated[Path, Parameter(["--output", "-o"], help="File to write.")],
+    best: Annotated[int, Parameter(help="Likely target pieces of every source piece.")] = 50,
+    frequent: Annotated[int, Parameter(help="Frequent target pieces, for every sentence.")] = 50,
+    data: Mapping[str, Any],
     seed: of.Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -207,47 +165,11 @@ def shortlist(
 
     if output.is_dir():
         raise BadRecipe(f"Output '{output}' is a directory. Name a file to write.")
-    learned = learn_shortlist(
-        model,
-        train,
-        of.pair(languages),
-        of.pair(text),
-        best,
-        frequent,
-        128 if max_length is None else max_length,
-        train_limit,
-        seed,
-    )
+    learned = learn_shortlist(model, **data, best=best, frequent=frequent, seed=seed)
     learned.save(output)
     if json_:
         return print_json({"output": str(output), "bytes": output.stat().st_size})
     print_lines(f"Wrote {output} ({output.stat().st_size:,} bytes).")
-
-
-def _data(
-    train: str,
-    validation: str,
-    development: str | None,
-    text: str | None,
-    languages: str | None,
-    vocabulary: str | None,
-    max_length: int | None,
-    train_limit: int | None,
-    others: list[str] | None,
-) -> dict[str, Any]:
-    """The fields of the task that were given."""
-    return (
-        {"train": train, "validation": validation}
-        | of.given(
-            development=of.number_or_name(development),
-            columns=of.pair(text),
-            languages=of.pair(languages),
-            vocabulary=of.number_or_name(vocabulary),
-            max_length=max_length,
-            train_limit=train_limit,
-        )
-        | of.settings_of("--data", others)
-    )
 
 
 def _new(shape: str) -> str:

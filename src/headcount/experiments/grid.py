@@ -57,7 +57,7 @@ class Grid:
         """Every run. A method that ignores the budget runs once, not once a budget.
 
         Raises:
-            BadRecipe: A recipe is not valid, a list is empty, or two runs have one name; with the line.
+            BadRecipe: A recipe is not valid, a list is empty, or two runs have one name; with its place.
         """
         found: dict[str, tuple[Run, str]] = {}
         named = list(self._recipes())
@@ -75,45 +75,41 @@ class Grid:
         return [run for run, _ in found.values()]
 
     def _recipes(self) -> Iterator[tuple[Recipe, str, str]]:
-        for plain, keys, axes in self._entries():
+        for plain, own, axes in self._entries():
             prefix = plain.pop("name", "")
             if not isinstance(prefix, str):
-                raise BadRecipe(f"{self.document.place(*keys, 'name')}: 'name' is text, got {prefix!r}.")
+                raise BadRecipe(f"{own}: Got name {prefix!r}. Give text.")
             for path, values in axes:
                 if not values:
                     raise BadRecipe(
-                        f"{self._place(keys, path)}: '{'.'.join(path)}' is an empty list: a grid of no runs."
+                        f"{self._place(own, path)}: '{'.'.join(path)}' is an empty list: a grid of no runs."
                     )
             for point in product(*(values for _, values in axes)):
                 chosen = _with(plain, dict(zip((path for path, _ in axes), point, strict=True)))
                 if ignores_budget(chosen.get("method")):
                     chosen = {name: value for name, value in chosen.items() if name not in _OF_A_BUDGET}
-                recipe = Recipe.from_plain(chosen, lambda *path, keys=keys: self._place(keys, path))
-                yield recipe, prefix, self.document.place(*(keys or ("method",)))
+                yield Recipe.from_plain(chosen, lambda *path, own=own: self._place(own, path)), prefix, own
 
-    def _entries(self) -> list[tuple[dict[str, Any], tuple[str | int, ...], list[tuple[tuple[str, ...], list[Any]]]]]:
-        """Each grid: its plain data, where it stands in the file, and its fields that are lists, with their values."""
+    def _entries(self) -> list[tuple[dict[str, Any], str, list[tuple[tuple[str, ...], list[Any]]]]]:
+        """Each grid: its plain data, where it stands, and its fields that are lists, with their values."""
         base = {name: value for name, value in self.document.data.items() if name != "grid"}
         tables = self.document.data.get("grid", [{}])
         if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
-            raise BadRecipe(f"{self.document.place('grid')}: 'grid' is made of tables. Write [[grid]].")
+            raise BadRecipe(f"{self.document.name}: 'grid' is made of tables. Write [[grid]].")
         changes = {tuple(name.split(".")): value for name, value in self.changes.items()}
         entries = []
-        for number, table in enumerate(tables):
+        for number, table in enumerate(tables, start=1):
             plain = _with(_merged(base, table), changes)
-            keys: tuple[str | int, ...] = ("grid", number) if "grid" in self.document.data else ()
-            entries.append((plain, keys, list(_axes(plain, plain))))
+            own = f"{self.document.name}, [[grid]] {number}" if "grid" in self.document.data else self.document.name
+            entries.append((plain, own, list(_axes(plain, plain))))
         return entries
 
-    def _place(self, keys: tuple[str | int, ...], path: tuple[str, ...]) -> str:
-        """Where a value of a grid stands: in its own table, in what all have in common, or in place of both."""
-        if (name := ".".join(map(str, path))) in self.changes:
+    def _place(self, own: str, path: tuple[str, ...]) -> str:
+        """Where a value of a grid stands: in the file, or in the place of what the file says."""
+        if (name := ".".join(path)) in self.changes:
             return f"--set {name}"
-        if not path:  # of the values together
-            after = f" (after --set {', '.join(self.changes)})" if self.changes else ""
-            return f"{self.document.place(*keys)}{after}"
-        own = self.document.place(*keys, *path)
-        return self.document.place(*path) if keys and own == self.document.place(*keys) else own
+        after = f" (after --set {', '.join(self.changes)})" if self.changes and not path else ""
+        return f"{own}{after}"
 
 
 def having(runs: Sequence[Run], parts: Sequence[str]) -> list[Run]:
@@ -134,7 +130,7 @@ def read_recipe(document: Document, changes: Mapping[str, Any]) -> Recipe:
     """The one recipe that a file states.
 
     Raises:
-        BadRecipe: It is not valid, or a grid; with the line.
+        BadRecipe: It is not valid, or a grid; with its place.
     """
     grid = Grid(document, changes)
     if "grid" in document.data or grid.count != 1:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -11,8 +11,9 @@ from headcount.errors import BadRecipe
 from headcount.methods import METHODS, ignores_budget, method, method_class
 from headcount.methods.automatic import AUTO
 from headcount.methods.facts import Method
+from headcount.settings.recipe import RecipeSettings
 from headcount.settings.records import short_source, signature
-from headcount.settings.schema import described, field_types, fits, fitted
+from headcount.settings.schema import check_settings, read_values, settings_of
 from headcount.settings.training import TrainingSettings, world_size
 from headcount.tasks import is_task, task_class
 from headcount.tasks.protocol import Task
@@ -20,34 +21,11 @@ from headcount.units.budget import Budget
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that defines a run.
-
-    Attributes:
-        model: A directory, or a name on the Hub.
-        method: A name in `METHODS`, or `auto`: chosen by the length of the training when that is known.
-        keep: The budget: a number of heads, or a fraction. None only for a method that ignores it.
-        data: The fields of the task: files, columns, limits.
-        task: A name in `TASKS`, or of another package's task.
-        sites: The kind of attention that the budget is over. None: all.
-        unit: What is removed at a time under grouped-query attention: `group` or `query`; see `Budget`.
-        options: The method's hyper-parameters that are not the paper's.
-        training: How to train.
-        seed: Of everything random.
-    """
-
-    model: str
-    method: str
-    keep: int | float | None
-    data: Mapping[str, Any]
-    task: str = "classification"
-    sites: str | None = None
-    unit: str = "group"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    seed: int = 0
+class Recipe(RecipeSettings):
+    """Everything that defines a run: the settings of `RecipeSettings`. `auto` stands until a method is chosen."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.keep is None and not ignores_budget(self.method):
             raise BadRecipe(f"Method '{self.method}' needs a budget. Give keep: a number of heads, or a fraction.")
         if self.method == AUTO and self.options:
@@ -62,8 +40,6 @@ class Recipe:
         figures = task_class(self.task).figures
         if self.training.judge_by not in (None, *figures):
             raise BadRecipe(f"Cannot judge by '{self.training.judge_by}'. Valid: {', '.join(figures)}.")
-        if self.seed >= 2**32:
-            raise BadRecipe(f"Got seed {self.seed}. Give a whole number from 0 to {2**32 - 1}: numpy takes no greater.")
 
     def make_method(self) -> Method | None:
         """The method with its options, built once; None while it is not chosen yet."""
@@ -182,29 +158,31 @@ class Recipe:
         Raises:
             BadRecipe: A name is unknown, a value has the wrong type or is not allowed; with place and valid choices.
         """
-        absent: dict[str, Any] = {"keep": None, "data": {}, "options": {}, "training": {}}
-        # mypy takes the instances' __hash__ for the class's.
-        plain = _checked({**absent, **data}, field_types(cls), (), place)  # type: ignore[arg-type]
+
+        def at(*keys: str) -> str:
+            return "" if place is None else f"{place(*keys)}: "
+
+        plain = read_values(cls, {"keep": None, "data": {}, "options": {}, "training": {}, **data}, place=at)
         for name in ("model", "method", "data"):
             if not plain.get(name):
-                raise BadRecipe(f"{_at(place)}the recipe has no '{name}'.")
+                raise BadRecipe(f"{at()}the recipe has no '{name}'.")
         task = plain.get("task", "classification")
-        if valid := _fields_of(task):
-            plain["data"] = _checked(plain["data"], {**valid, "seed": None}, ("data",), place)
+        if is_task(task):
+            plain["data"] = read_values(task_class(task), plain["data"], "data", at, reserved="seed")
         if plain["method"] != AUTO:
             try:
-                types = field_types(method_class(plain["method"]))  # type: ignore[arg-type]
-                options = {name.rstrip("_"): kind for name, kind in types.items()}
+                kind = method_class(plain["method"])
             except BadRecipe as error:
-                raise BadRecipe(f"{_at(place, 'method')}{error}") from error
-            plain["options"] = _checked(
-                plain["options"], options, ("options",), place, f" of method '{plain['method']}'"
-            )
-        training = _checked(plain["training"], field_types(TrainingSettings), ("training",), place)
+                raise BadRecipe(f"{at('method')}{error}") from error
+            named = read_values(kind, plain["options"], "options", at, f" of method '{plain['method']}'")
+            plain["options"] = {name.rstrip("_"): value for name, value in named.items()}
+        training = plain["training"]
+        if isinstance(training, Mapping):
+            training = read_values(TrainingSettings, training, "training", at)
         try:
             return cls(**{**plain, "training": training_for(task, training)})
         except BadRecipe as error:
-            raise BadRecipe(f"{_at(place)}{error}") from error
+            raise BadRecipe(f"{at()}{error}") from error
 
 
 def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
@@ -213,10 +191,7 @@ def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
     Raises:
         BadRecipe: There is no such setting, or a value is not allowed.
     """
-    valid = field_types(TrainingSettings)
-    if unknown := set(changes) - set(valid):
-        raise BadRecipe(f"Unknown training setting {', '.join(sorted(unknown))}. Valid: {', '.join(valid)}.")
-    changes = _checked(changes, valid, ("training",), None)
+    changes = read_values(TrainingSettings, changes, "training")
     own = task_class(task).training if is_task(task) else TrainingSettings()
     # Of the pairs that say one thing in two ways, what is given counts.
     twins = (("batch_size", "batch_tokens"), ("epochs", "steps"), ("steps", "epochs"))
@@ -227,43 +202,10 @@ def training_for(task: str, changes: Mapping[str, Any]) -> TrainingSettings:
 def natural_list(plain: Mapping[str, Any], path: tuple[str, ...], value: list[Any]) -> bool:
     """Whether a list is the value of that field of a recipe, as two text columns are, and not several values of it."""
     task = plain.get("task", "classification")
-    kinds = {
-        "data": _fields_of(task),
-        "training": field_types(TrainingSettings),
-    }
-    kind = kinds.get(path[0], {}).get(path[1]) if len(path) == 2 else None
-    return kind is not None and fits(value, kind)
-
-
-def _fields_of(task: object) -> Mapping[str, Any]:
-    """The types of a task's fields; empty if there is no such task."""
-    return field_types(task_class(str(task))) if is_task(task) else {}
-
-
-def _at(place: Callable[..., str] | None, *keys: str) -> str:
-    return "" if place is None else f"{place(*keys)}: "
-
-
-def _checked(
-    data: Mapping[str, Any],
-    valid: Mapping[str, Any],
-    table: tuple[str, ...],
-    place: Callable[..., str] | None,
-    whose: str = "",
-) -> dict[str, Any]:
-    """The values as their types have them, if names are known; a type of None is not for users to give."""
-    shown = ", ".join(name for name, kind in valid.items() if kind is not None)
-    found = {}
-    for name, value in data.items():
-        at = _at(place, *table, name)
-        if valid.get(name) is None:
-            where = f" in [{'.'.join(table)}]" if table else ""
-            raise BadRecipe(f"{at}unknown key '{name}'{where}{whose}. Valid: {shown or 'none'}.")
-        kind = Mapping[str, Any] if valid[name] is TrainingSettings else valid[name]
-        if not fits(value, kind):
-            raise BadRecipe(f"{at}'{'.'.join((*table, name))}' is {described(kind)}, got {value!r}.")
-        found[name] = fitted(value, kind)
-    return found
+    kinds: dict[str, object] = {"data": task_class(task) if is_task(task) else None, "training": TrainingSettings}
+    kind = kinds.get(path[0]) if len(path) == 2 else None
+    setting = None if kind is None else settings_of(kind).get(path[1])
+    return setting is not None and setting.allows(value)
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -287,12 +229,8 @@ def make_task(name: str, data: Mapping[str, Any]) -> Task:
         BadRecipe: There is no such task, it has no such field, one that it needs is not given, or has another type.
     """
     kind: Callable[..., Task] = task_class(name)
-    types = {**field_types(kind), "seed": int}
-    needed = [each.name for each in fields(task_class(name)) if each.default is MISSING]
-    if unknown := set(data) - set(types):
-        raise BadRecipe(f"Task '{name}' has no field {', '.join(unknown)}. Valid: {', '.join(sorted(types))}.")
+    values = read_values(kind, data, "data")
+    needed = [each.name for each in settings_of(kind).values() if each.default is MISSING]
     if missing := [each for each in needed if not data.get(each)]:
         raise BadRecipe(f"Task '{name}' has no {' and no '.join(missing)}. Give data.{missing[0]}.")
-    if wrong := [each for each, value in data.items() if not fits(value, types[each])]:
-        raise BadRecipe(f"'data.{wrong[0]}' is {described(types[wrong[0]])}, got {data[wrong[0]]!r}.")
-    return kind(**{each: fitted(value, types[each]) for each, value in data.items()})
+    return kind(**values)

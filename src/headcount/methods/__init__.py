@@ -23,7 +23,7 @@ from headcount.methods.reinit import Reinit
 from headcount.methods.ste import STE
 from headcount.methods.unpruned import Unpruned
 from headcount.methods.voita import Voita
-from headcount.settings.schema import described, field_types, fits
+from headcount.settings.schema import read_values
 
 METHODS: dict[str, type[Method]] = {
     "dsp-joint": DSPJoint,
@@ -84,13 +84,4 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
         BadRecipe: No method, or no option of the method, has that name, or an option has the wrong type.
     """
     kind = method_class(name)
-    # A field whose name would be a word of Python's has a trailing underscore: `lambda_` is the option `lambda`.
-    types = field_types(kind)  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
-    valid = {name.rstrip("_"): name for name in types}
-    for option, value in (options or {}).items():
-        if option not in valid:
-            raise BadRecipe(f"Method '{name}' has no option '{option}'. Valid options: {', '.join(valid) or 'none'}.")
-        if not fits(value, types[valid[option]]):
-            wanted = described(types[valid[option]])
-            raise BadRecipe(f"Option '{option}' of method '{name}' is {wanted}, got {value!r}.")
-    return kind(**{valid[option]: value for option, value in (options or {}).items()})
+    return kind(**read_values(kind, options or {}, "options", whose=f" of method '{name}'"))

@@ -10,6 +10,7 @@ from headcount.errors import BadRecipe
 from headcount.gates.relaxations import GumbelTopK, LogLinear
 from headcount.importance import importance, ranking
 from headcount.methods.joint import ScoreOptions, learn
+from headcount.settings.schema import Positive, ShareOrSteps
 from headcount.settings.training import steps_from
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -35,21 +36,20 @@ class DSPJoint(ScoreOptions):
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
     paradigm: ClassVar[str] = "joint"
-    temperature_start: float = 1000.0
-    temperature_end: float = 1e-8
-    cooldown: float | int = 0.68
-    unpruned: float | int = 0.0
+    temperature_start: Positive = 1000.0
+    temperature_end: Positive = 1e-8
+    cooldown: ShareOrSteps = 0.68
+    unpruned: ShareOrSteps = 0.0
     cooling_noise: bool = False
     mean_one: bool = False
     start_from: str | None = None
-    start_spread: float = 1.0
+    start_spread: Positive = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._gates(0, 10**9)
         if self.start_from is not None:
             importance(self.start_from)
-        if not self.start_spread > 0:
-            raise BadRecipe(f"'start_spread' must be positive, got {self.start_spread}.")
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
         """The gates for a training of so many steps.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from headcount.methods.dsp_joint import DSPJoint
+from headcount.settings.schema import ShareOrSteps
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,6 @@ class DSPJointShort(DSPJoint):
         mean_one: Heads of a trained model are not shrunk to K/H while the gates are hot.
     """
 
-    unpruned: float | int = 0.2
+    unpruned: ShareOrSteps = 0.2
     cooling_noise: bool = True
     mean_one: bool = True

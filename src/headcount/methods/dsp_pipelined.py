@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headcount.errors import BadRecipe
 from headcount.gates.relaxations import GumbelTopK, LogLinear
 from headcount.methods.facts import Length, Steps
 from headcount.methods.joint import ScoreOptions, learn
+from headcount.settings.schema import Positive, ShareOrSteps
 from headcount.settings.training import Stage, steps_from
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -30,15 +30,10 @@ class DSPPipelined(ScoreOptions):
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
     paradigm: ClassVar[str] = "pipelined"
-    epochs: float = 1.0
-    temperature_start: float = 1000.0
-    temperature_end: float = 1e-8
-    cooldown: float | int = 0.68
-
-    def __post_init__(self) -> None:
-        if not 0 < self.epochs < math.inf:
-            raise BadRecipe(f"'epochs' are passes over the data for the gates: more than 0, got {self.epochs}.")
-        self.relaxation(0, 10**9)
+    epochs: Positive = 1.0
+    temperature_start: Positive = 1000.0
+    temperature_end: Positive = 1e-8
+    cooldown: ShareOrSteps = 0.68
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
         """The gates for so many steps."""

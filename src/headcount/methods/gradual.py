@@ -6,6 +6,7 @@ from typing import ClassVar
 from headcount.errors import BadRecipe
 from headcount.gates.relaxations import Fading
 from headcount.methods.joint import LearnsByGates, learn
+from headcount.settings.schema import Rest, ShareOrSteps, check_settings
 from headcount.settings.training import steps_from
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -27,18 +28,15 @@ class Gradual(LearnsByGates):
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"left"})
     paradigm: ClassVar[str] = "joint"
-    first: float | int = 0.1
-    last: float | int = 0.6
+    first: ShareOrSteps = 0.1
+    last: ShareOrSteps = 0.6
     layer_norm: bool = False
-    memory: float = 0.95
+    memory: Rest = 0.95
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if type(self.first) is type(self.last) and self.first > self.last:
             raise BadRecipe(f"Heads cannot leave from {self.first} to {self.last}: 'last' must not be before 'first'.")
-        steps_from(self.first, 10**9, "first")
-        steps_from(self.last, 10**9, "last")
-        if not 0 <= self.memory < 1:
-            raise BadRecipe(f"'memory' must be in [0, 1), got {self.memory}.")
 
     def relaxation(self, keep: int | float, steps: int) -> Fading:
         """The gates for a training of so many steps."""

@@ -1,14 +1,16 @@
 """What methods share that learn a subset by gates."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float64
+from pydantic import Field
 from torch import Tensor
 
 from headcount.gates.relaxations.learned import Relaxation
 from headcount.gates.trainable import Gates, attach, detach
 from headcount.methods.facts import Method
+from headcount.settings.schema import Positive, check_settings
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -30,13 +32,16 @@ class ScoreOptions(LearnsByGates):
     Attributes:
         scores_lr: Peak learning rate of the scores (Li et al. 2021, Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate is to `follow` the model's schedule, or stays `constant`, as in Li et al.'s
+        scores_schedule: That learning rate follows the model's schedule, or stays constant, as in Li et al.'s
             translation runs.
     """
 
-    scores_lr: float = 0.5
-    scores_clip: float = 1.0
-    scores_schedule: str = "follow"
+    scores_lr: Positive = 0.5
+    scores_clip: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
+    scores_schedule: Literal["follow", "constant"] = "follow"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def learn(

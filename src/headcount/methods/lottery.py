@@ -4,26 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from headcount.anatomy import present
-from headcount.errors import BadRecipe
 from headcount.importance import importance, ranking
 from headcount.methods.facts import Length, Method, Steps
 from headcount.methods.removal import remove_lowest
 from headcount.methods.rewinding import rewind
+from headcount.settings.schema import Count, ShareOrSteps, check_settings
 from headcount.settings.training import Stage, steps_from
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.map import Subset
-
-CHOICES = {
-    "optimiser_state": ("fresh", "kept"),
-    "schedule": ("continue", "restart"),
-    "data_order": ("new", "same", "onward"),
-}
 
 
 @dataclass(frozen=True)
@@ -70,25 +64,18 @@ class Lottery(Method):
 
     needs_held_out: ClassVar[bool] = True
     paradigm: ClassVar[str] = "joint"
-    late_reset: float | int = 0.05
-    iteration: float | int = 0.03
-    heads_per_iteration: int | None = None
-    max_per_site: int | None = None
+    late_reset: ShareOrSteps = 0.05
+    iteration: ShareOrSteps = 0.03
+    heads_per_iteration: Count | None = None
+    max_per_site: Count | None = None
     importance: str = "confidence"
-    optimiser_state: str = "fresh"
-    schedule: str = "continue"
-    data_order: str = "new"
+    optimiser_state: Literal["fresh", "kept"] = "fresh"
+    schedule: Literal["continue", "restart"] = "continue"
+    data_order: Literal["new", "same", "onward"] = "new"
 
     def __post_init__(self) -> None:
+        check_settings(self)
         importance(self.importance)
-        steps_from(self.late_reset, 10**9, "late_reset")
-        steps_from(self.iteration, 10**9, "iteration")
-        for name, valid in CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid choices: {', '.join(valid)}.")
-        for name in ("heads_per_iteration", "max_per_site"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise BadRecipe(f"'{name}' must be at least 1, got {value}.")
 
     def steps(self, length: Length) -> Steps:
         """Those of the iterations and of the last stretch; the way to the late-resetting point is shared."""

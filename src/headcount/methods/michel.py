@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from headcount.anatomy import present
-from headcount.errors import BadRecipe
 from headcount.importance import GradientImportance, ranking
 from headcount.methods.facts import Length, Method, Steps
 from headcount.methods.removal import remove_lowest
+from headcount.settings.schema import Count, check_settings
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.map import Subset
@@ -22,7 +22,7 @@ class Michel(Method):
         heads_per_step: Heads removed before the rest is scored again. None: a twelfth of them, the paper's 12 of 144.
         one_shot: Score once and remove all at once, as Michel et al.'s translation code does.
         examples: Training examples that a scoring uses. None: all, as in the paper.
-        reduction: Over what a gradient's absolute value is taken before averaging: `example`, `token` or `batch`.
+        reduction: Over what a gradient's absolute value is taken before averaging.
         signed: Take no absolute value.
         layer_norm: Divide the scores of each site by their L2 norm.
     """
@@ -30,18 +30,15 @@ class Michel(Method):
     needs_labels: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
-    heads_per_step: int | None = None
+    heads_per_step: Count | None = None
     one_shot: bool = False
-    examples: int | None = None
-    reduction: str = "example"
+    examples: Count | None = None
+    reduction: Literal["example", "token", "batch"] = "example"
     signed: bool = False
     layer_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("heads_per_step", "examples"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise BadRecipe(f"'{name}' must be at least 1, got {value}.")
-        self.importance  # noqa: B018 its own checks
+        check_settings(self)
 
     @property
     def importance(self) -> GradientImportance:

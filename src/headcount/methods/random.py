@@ -2,13 +2,13 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from headcount.anatomy import present
-from headcount.errors import BadRecipe
 from headcount.gates.hooks import masked
 from headcount.importance import RandomImportance
 from headcount.methods.facts import Method
+from headcount.settings.schema import Count, check_settings
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from headcount.units.choice import top
@@ -27,14 +27,11 @@ class Random(Method):
     needs_labels: ClassVar[bool] = True
     needs_held_out: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
-    draws: int = 10
-    choose: str = "median"
+    draws: Count = 10
+    choose: Literal["median", "best"] = "median"
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.choose not in ("median", "best"):
-            raise BadRecipe(
-                f"'draws' must be at least 1 and 'choose' one of median, best; got {self.draws} and '{self.choose}'."
-            )
+        check_settings(self)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train if need be; then draw. The weights stay as trained."""

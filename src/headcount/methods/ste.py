@@ -19,9 +19,6 @@ class STE(ScoreOptions):
 
     paradigm: ClassVar[str] = "joint"
 
-    def __post_init__(self) -> None:
-        self.relaxation(0, 0)
-
     def relaxation(self, keep: int | float, steps: int) -> StraightThrough:
         """The gates; the same for a training of any length."""
         return StraightThrough(keep, self.scores_lr, self.scores_clip, self.scores_schedule)

@@ -2,13 +2,14 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from headcount.anatomy import present
 from headcount.errors import BadRecipe
 from headcount.gates.relaxations import HardConcrete
 from headcount.methods.facts import Length, Steps
 from headcount.methods.joint import ScoreOptions, learn
+from headcount.settings.schema import Count, NotNegative, Positive, Rest, Share
 from headcount.settings.training import Stage
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
@@ -33,20 +34,11 @@ class Voita(ScoreOptions):
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"open", "expected_open"})
     paradigm: ClassVar[str] = "joint"
-    lambda_: float | str = "auto"
-    tries: int = 8
-    tolerance: float = 0.1
-    scores_lr: float = 0.1
-    open_above: float = 0.0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.lambda_, str) and self.lambda_ != "auto":
-            raise BadRecipe(f"'lambda' is a number or 'auto', got '{self.lambda_}'.")
-        if self.tries < 1 or not 0 <= self.tolerance <= 1:
-            raise BadRecipe(
-                f"'tries' must be at least 1 and 'tolerance' a share in [0, 1], got {self.tries} and {self.tolerance}."
-            )
-        self._gates(0, 0.0 if isinstance(self.lambda_, str) else self.lambda_)
+    lambda_: NotNegative | Literal["auto"] = "auto"
+    tries: Count = 8
+    tolerance: Share = 0.1
+    scores_lr: Positive = 0.1
+    open_above: Rest = 0.0
 
     def relaxation(self, keep: int | float, steps: int) -> HardConcrete:
         """The gates; the same for a training of any length.

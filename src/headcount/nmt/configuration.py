@@ -1,17 +1,16 @@
 """What a translation model of our own looks like: its configuration, and the shapes that the papers use."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from transformers import PreTrainedConfig
 
 from headcount.errors import BadRecipe
-from headcount.settings.schema import described, fits, require_least
+from headcount.settings.schema import Count, Positive, Rest, Setting
 
-DECODERS = ("attention", "ssru")
-NORMS = ("post", "pre")
-EMBEDDINGS = ("all", "decoder", "none")
-ACTIVATIONS = ("relu", "gelu", "silu")
+Width = Annotated[int, Field(ge=4)]
 
 
 class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped here
@@ -44,25 +43,25 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     model_type = "headcount_translator"
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 transformers adds a list to it
 
-    vocab_size: int = 32000
-    d_model: int = 512
-    encoder_layers: int = 6
-    decoder_layers: int = 6
+    vocab_size: Width = 32000
+    d_model: Width = 512
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
     encoder_heads: int | list[int] = 8
     decoder_heads: int | list[int] = 8
     cross_heads: int | list[int] = 8
-    head_size: int | None = None
-    ffn_size: int = 2048
-    decoder_type: str = "attention"
+    head_size: Count | None = None
+    ffn_size: Count = 2048
+    decoder_type: Literal["attention", "ssru"] = "attention"
     tied_decoder_layers: bool = False
-    tied_embeddings: str = "all"
-    norm: str = "post"
-    activation: str = "relu"
-    dropout: float | int = 0.1
-    attention_dropout: float | int = 0.0
-    activation_dropout: float | int = 0.0
-    label_smoothing: float | int = 0.1
-    layer_norm_eps: float = 1e-6
+    tied_embeddings: Literal["all", "decoder", "none"] = "all"
+    norm: Literal["post", "pre"] = "post"
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    dropout: Rest = 0.1
+    attention_dropout: Rest = 0.0
+    activation_dropout: Rest = 0.0
+    label_smoothing: Rest = 0.1
+    layer_norm_eps: Positive = 1e-6
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = False  # what is shared is one parameter: there is nothing for transformers to tie
     pad_token_id: int = 0
@@ -71,24 +70,11 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     decoder_start_token_id: int = 1
 
     def __post_init__(self, **kwargs: object) -> None:
-        for name, kind in TranslatorConfig.__annotations__.items():
-            if not fits(getattr(self, name), kind):
-                raise BadRecipe(f"Got {name} {getattr(self, name)!r}. Give {described(kind)}.")
-        for name, valid in {
-            "decoder_type": DECODERS, "norm": NORMS, "tied_embeddings": EMBEDDINGS, "activation": ACTIVATIONS,
-        }.items():  # fmt: skip
-            if getattr(self, name) not in valid:
-                raise BadRecipe(f"Got {name} '{getattr(self, name)}'. Valid: {', '.join(valid)}.")
-        require_least(4, vocab_size=self.vocab_size, d_model=self.d_model)
+        for setting in _declared():
+            setting.read(getattr(self, setting.name))
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
             if not 0 <= getattr(self, name) < self.vocab_size:
                 raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a piece, 0 to {self.vocab_size - 1}.")
-        require_least(1, encoder_layers=self.encoder_layers, decoder_layers=self.decoder_layers, ffn_size=self.ffn_size)
-        for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise BadRecipe(f"Got {name} {getattr(self, name)}. Give a share, from 0 to below 1.")
-        if not self.layer_norm_eps > 0:
-            raise BadRecipe(f"Got layer_norm_eps {self.layer_norm_eps}. Give more than 0.")
         if self.d_model % 2:
             raise BadRecipe(f"Got d_model {self.d_model}. Give an even number: half of a position is sines.")
         if self.head_size is None:
@@ -102,8 +88,6 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
                     f"Cannot tell the size of a head from {heads} heads and d_model {self.d_model}. Give head_size."
                 )
             self.head_size = self.d_model // heads
-        if self.head_size < 1:
-            raise BadRecipe(f"Got head_size {self.head_size}. Give 1 or more.")
         for name, layers in (
             ("encoder_heads", self.encoder_layers),
             ("decoder_heads", self.built_decoder_layers),
@@ -126,6 +110,12 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
         given: int | list[int] = getattr(self, name)
         layers = self.encoder_layers if name == "encoder_heads" else self.built_decoder_layers
         return [given] * layers if isinstance(given, int) else list(given)
+
+
+@cache
+def _declared() -> list[Setting]:
+    """The settings that are declared here, without those of transformers' configurations."""
+    return [Setting(name, name, kind, None, "") for name, kind in TranslatorConfig.__annotations__.items()]
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

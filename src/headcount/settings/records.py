@@ -6,12 +6,14 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from headcount.errors import CorruptRecord
-from headcount.settings.schema import fits
 from headcount.settings.writing import write_atomically
 
 FORMAT_VERSION = 2
@@ -19,6 +21,7 @@ FORMAT_VERSION = 2
 
 RECORD_NAME = "headcount.json"
 """The record's file name in a pruned model's directory."""
+_SITE = ("name", "kind", "layer", "heads")
 _PATH = re.compile(r"(?<![\w.:/])(?:/[^\s/'\",:;()]+){2,}")
 """The pattern of an absolute path in a sentence. It does not match the end of a URL."""
 
@@ -60,7 +63,7 @@ class Record:
     subset: dict[str, list[int]]
     heads: str
     metrics: dict[str, float]
-    size: dict[str, Any] = field(default_factory=dict)
+    size: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     costs: dict[str, dict[str, float | int]] = field(default_factory=dict)
     dynamics: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -224,19 +227,37 @@ def _parse(line: str, place: str) -> Record:
     required = ("signature", "recipe", "subset", "heads", "metrics")
     if lacking := [name for name in required if name not in data]:
         raise CorruptRecord(f"{place}: the record lacks {', '.join(lacking)}. Remove it, and run its recipe again.")
-    kinds = get_type_hints(Record)
-    wrong = [each.name for each in fields(Record) if each.name in data and not fits(data[each.name], kinds[each.name])]
-    if not wrong:
-        tables = [data["recipe"].get(name, {}) for name in ("data", "options", "training")]
-        wrong = ["recipe"] if not all(isinstance(table, dict) for table in tables) else []
-        sites = [[site.get(name) for name in ("name", "kind", "layer", "heads")] for site in data.get("sites", [])]
-        wrong += [] if fits(sites, list[tuple[str, str, int, int]]) else ["sites"]
-        wrong += [] if fits(data.get("size", {}), dict[str, dict[str, Any]]) else ["size"]
+    found = {each.name: data[each.name] for each in fields(Record) if each.name in data}
+    wrong = _unreadable(found) or _unreadable(_parts(found))
     if wrong:
         raise CorruptRecord(
             f"{place}: {' and '.join(wrong)} of the record cannot be read. Remove it, and run its recipe again."
         )
-    return Record(**{each.name: data[each.name] for each in fields(Record) if each.name in data})
+    return Record(**found)
+
+
+def _parts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rest of headcount looks into: the recipe's tables and the sites' facts."""
+    recipe, sites = found["recipe"], found.get("sites", [])
+    tables = [recipe[name] for name in ("data", "options", "training") if name in recipe]
+    return {"recipe's tables": tables, "sites' facts": [tuple(site.get(name) for name in _SITE) for site in sites]}
+
+
+def _unreadable(values: Mapping[str, Any]) -> list[str]:
+    wrong = []
+    for name, value in values.items():
+        try:
+            _adapters()[name].validate_python(value)
+        except ValidationError:
+            wrong.append(name.partition("'")[0])
+    return wrong
+
+
+@cache
+def _adapters() -> dict[str, Any]:
+    parts = {"recipe's tables": list[dict[str, Any]], "sites' facts": list[tuple[str, str, int, int]]}
+    kinds = {**get_type_hints(Record), **parts}
+    return {name: TypeAdapter(kind, config=ConfigDict(strict=True)) for name, kind in kinds.items()}
 
 
 def short_source(source: str) -> str:

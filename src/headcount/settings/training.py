@@ -1,18 +1,19 @@
 """How a model is trained, as a recipe says it: settings, stretches of a training, shares of its steps."""
 
-import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from headcount.errors import BadRecipe
-from headcount.settings.schema import require_least
+from headcount.settings.schema import Count, NotNegative, Positive, Rest, ShareOrSteps, Whole, check_settings
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-SCHEDULES = (
+Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-)  # fmt: skip
+]  # fmt: skip
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 """Those of transformers that depend on the step alone: a training can be rewound on them."""
-
 
 USUAL_EPOCHS = 3.0
 """Passes over the data where nobody says how many: those of Li et al. 2021 for BERT."""
@@ -23,88 +24,70 @@ class TrainingSettings:
     """How a model is trained. The defaults are those of Li et al. 2021 for BERT.
 
     Attributes:
-        epochs: Passes over the training data. None: 3, or none at all for a pipelined method whose model has been
-            trained on the task already.
+        epochs: Passes over the training data. If not given: 3; none for a trained model and a pipelined method.
         steps: Optimiser steps, instead of epochs.
         batch_size: Examples per device and step.
-        batch_tokens: Instead: tokens per device and step, padding included, of the longer side of a pair.
+        batch_tokens: Instead of batch_size: tokens per device and step, padding included, of the longer side of a pair.
         lr: Peak learning rate of the weights.
-        schedule: One of `SCHEDULES`; the gates' learning rate follows it too.
-        warmup: Share of the steps in which the learning rate rises (a float), or their number (an int).
+        schedule: How the learning rate changes. The gates' learning rate follows it too.
+        warmup: Steps in which the learning rate rises: a share of all (0.1), or their number (4000).
         weight_decay: On the weights; never on the gates' scores.
         max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
         gradient_accumulation: Batches per optimiser step; each counts alike, however many tokens it has.
         group_by_length: Batch examples of like length together: less padding.
-        precision: `float32`, or `bfloat16` or `float16` mixed precision.
-        checkpoint_every: Steps between two checkpoints, from which a killed run goes on. 0: none.
+        precision: Of the products while training; bfloat16 and float16 are mixed precision.
+        checkpoint_every: Steps between two checkpoints. A killed run goes on from the last one. 0: none.
         looks: How many times the state of the training is written to the record, with figures on development data.
-        look_every: Instead: steps between two looks.
+        look_every: Instead of looks: steps between two of them.
         adam_beta2: Decay of Adam's second moments.
         smoothing: The trained weights are an exponential average of those after each step; the newest has this share
             (Marian's exponential smoothing; 0.0001 is usual for long trainings). 0: they are the last.
         average: The trained weights are the mean of those at this many last looks. 0: they are not.
         keep_best: The trained weights are those of the look with the best figure, not the last. Where gates learn, the
             last: earlier ones belong to other heads.
-        stop_after: Stop when so many looks in a row brought no better figure. None: train to the end, as where gates
-            learn.
-        judge_by: The figure that says what is better: one of the task's, or `loss`. None: the task's first.
+        stop_after: Stop when so many looks in a row brought no better figure. If not given, and where gates
+            learn: train to the end.
+        judge_by: The figure that says what is better: one of the task's, or loss. If not given: the task's first.
     """
 
-    epochs: float | None = None
-    steps: int | None = None
-    batch_size: int = 32
-    batch_tokens: int | None = None
-    lr: float = 2e-5
-    schedule: str = "linear"
-    warmup: float | int = 0.0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_accumulation: int = 1
+    epochs: Positive | None = None
+    steps: Count | None = None
+    batch_size: Count = 32
+    batch_tokens: Count | None = None
+    lr: Positive = 2e-5
+    schedule: Schedule = "linear"
+    warmup: ShareOrSteps = 0.0
+    weight_decay: NotNegative = 0.0
+    max_grad_norm: NotNegative = 1.0
+    gradient_accumulation: Count = 1
     group_by_length: bool = True
-    precision: str = "float32"
-    checkpoint_every: int = 500
-    looks: int = 10
-    look_every: int | None = None
-    adam_beta2: float = 0.999
-    smoothing: float = 0.0
-    average: int = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpoint_every: Whole = 500
+    looks: Count = 10
+    look_every: Count | None = None
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    smoothing: Rest = 0.0
+    average: Whole = 0
     keep_best: bool = False
-    stop_after: int | None = None
+    stop_after: Count | None = None
     judge_by: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise BadRecipe(f"Got {name} {value}. Give a finite number.")
-        if self.precision not in PRECISIONS:
-            raise BadRecipe(f"Got precision '{self.precision}'. Valid choices: {', '.join(PRECISIONS)}.")
-        counts = ("batch_size", "gradient_accumulation", "looks", "look_every", "steps", "batch_tokens", "stop_after")
-        require_least(1, **{name: getattr(self, name) for name in counts})
-        require_least(0, checkpoint_every=self.checkpoint_every, average=self.average, max_grad_norm=self.max_grad_norm)
+        check_settings(self)
         if self.steps is not None and self.epochs is not None:
             raise BadRecipe(f"Got {self.steps} steps and {self.epochs} epochs. Give one of them.")
-        if not 0 <= self.smoothing < 1 or not 0 < self.adam_beta2 < 1:
-            raise BadRecipe(
-                "'smoothing' is a share, from 0 to below 1, and 'adam_beta2' lies between 0 and 1; got "
-                f"{self.smoothing} and {self.adam_beta2}."
-            )
         if self.average and self.keep_best:
             raise BadRecipe("The trained weights are the mean of several looks or those of the best: give one of them.")
-        if self.schedule not in SCHEDULES:
-            raise BadRecipe(f"Unknown schedule '{self.schedule}'. Valid: {', '.join(SCHEDULES)}.")
-        if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup > 1) or self.weight_decay < 0:
-            raise BadRecipe(
-                "'warmup' is a share of the steps, from 0 to 1, or a whole number of them, and 'weight_decay' is not "
-                f"negative; got {self.warmup} and {self.weight_decay}."
-            )
-        if self.lr <= 0 or (self.epochs is not None and self.epochs <= 0):
-            raise BadRecipe(f"Learning rate and epochs must be positive, got lr {self.lr} and epochs {self.epochs}.")
+
+    @property
+    def says_how_long(self) -> bool:
+        """Whether the length of the training is stated."""
+        return (self.epochs, self.steps) != (None, None)
 
 
 def with_a_length(settings: TrainingSettings) -> TrainingSettings:
     """The same settings; of the usual number of epochs, where they do not say how long to train."""
-    said = (settings.epochs, settings.steps) != (None, None)
-    return settings if said else replace(settings, epochs=USUAL_EPOCHS)
+    return settings if settings.says_how_long else replace(settings, epochs=USUAL_EPOCHS)
 
 
 def steps_from(share: float | int, steps: int, name: str, there: str = "the training has") -> int:

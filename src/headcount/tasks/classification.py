@@ -18,8 +18,7 @@ from headcount.data.labelled import Table, read_table
 from headcount.data.labels import label_numbers, sort_labels
 from headcount.errors import BadData, BadRecipe
 from headcount.running.quiet import no_progress_bars
-from headcount.settings.schema import require_least
-from headcount.settings.training import TrainingSettings
+from headcount.settings.data import ClassificationData
 from headcount.tasks.classifier import Classifier, load_classifier
 from headcount.tasks.protocol import Collator, LabelKind, Prepared, Row
 
@@ -62,56 +61,15 @@ class PaddingCollator:
 
 
 @dataclass(frozen=True)
-class Classification:
-    """The task of telling which label a sentence, or a pair of sentences, has.
-
-    Attributes:
-        train: Training examples: a local file or a data set of the Hub, see `read_table`.
-        validation: Validation examples, likewise; with the same columns.
-        text: The text columns, one or two. None: guessed from the names.
-        label: The label column. None: guessed.
-        labels: The data's labels in the order of the model's classes. None: the data follows the model's
-            order where both have the same names, and else the data's own order counts; see
-            `headcount.data.labels`.
-        max_length: Tokens an example is cut to; of a pair, the longer side is cut first.
-        train_limit: Learn from this many examples only: the first after a shuffle by `seed`. None: all.
-        development: How many other examples of the training source to hold out, drawn by `seed`. Heads are scored and
-            trainings followed on them; nothing is trained on them. None: a twentieth, at most 500.
-        validation_limit: Measure on this many examples only: the first of the file. None: all.
-        skip_unlabelled: Leave out rows without a label instead of refusing them.
-        seed: Of that shuffle, and of the weights of a new classification head.
-    """
+class Classification(ClassificationData):
+    """The task of telling which label a sentence, or a pair of sentences, has. Its fields: `ClassificationData`."""
 
     followed: ClassVar[int] = 200
     """Development examples that a training is followed by, at every look."""
     figures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     """What it measures on development data, the first of which says what is better."""
-    training: ClassVar[TrainingSettings] = TrainingSettings()
-    """How a classifier is trained by default."""
     label_kind: ClassVar[LabelKind] = "class"
     signed: ClassVar[Mapping[str, str]] = {"development": "dev", "max_length": "len"}
-    train: str
-    validation: str
-    text: tuple[str, ...] | None = None
-    label: str | None = None
-    labels: tuple[str, ...] | None = None
-    max_length: int = 128
-    train_limit: int | None = None
-    development: int | None = None
-    validation_limit: int | None = None
-    skip_unlabelled: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_least(4, max_length=self.max_length)
-        require_least(1, train_limit=self.train_limit, validation_limit=self.validation_limit)
-        require_least(0, development=self.development, seed=self.seed)
-        if self.text is not None and (len(self.text) not in (1, 2) or len(set(self.text)) != len(self.text)):
-            raise BadRecipe(f"Got text columns {', '.join(self.text)}. Name one, or two different ones for pairs.")
-        if self.text is not None and self.label in self.text:
-            raise BadRecipe(f"Column '{self.label}' cannot be both text and label. Name another.")
-        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
-            raise BadRecipe(f"Got labels {', '.join(self.labels)}. Name two or more different ones.")
 
     def load(self) -> Examples:
         """The examples, read and checked. Limits apply; the labels are those of the whole training source.

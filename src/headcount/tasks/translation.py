@@ -16,8 +16,7 @@ from headcount.data.parallel import Pairs, read_pairs
 from headcount.errors import BadData, BadRecipe
 from headcount.nmt import Translator, TranslatorTokenizer
 from headcount.running.measure import longest_input
-from headcount.settings.schema import require_least
-from headcount.settings.training import TrainingSettings
+from headcount.settings.data import TranslationData
 from headcount.tasks.protocol import Collator, LabelKind, Prepared
 from headcount.tasks.translation_batches import TranslationCollator, shorten_pairs
 from headcount.tasks.translation_measures import mean_loss, translations
@@ -26,64 +25,22 @@ from headcount.tasks.translation_vocabulary import new_vocabulary, require_vocab
 
 
 @dataclass(frozen=True)
-class Translation:
-    """The task of translating sentences.
-
-    Attributes:
-        train: Training pairs: two text files (`train.de,train.en`, source first), a table, a data set of the Hub, or a
-            test set of sacreBLEU; see `read_pairs`.
-        validation: Pairs to measure on, likewise. Nothing is left out of them.
-        development: Pairs to score heads on and to follow trainings by: likewise, or how many to hold out from the
-            training pairs. None: a twentieth of these, at most 500.
-        languages: Of source and target, as in `("de", "en")`, where files name them.
-        codes: Of source and target, as the tokenizer of a model of many languages names them (`("deu_Latn",
-            "eng_Latn")` for NLLB). None: `languages`.
-        columns: The columns of source and target, in a table.
-        vocabulary: Pieces of a new model's vocabulary, or a vocabulary that is there: SentencePiece's file, or a
-            model's directory. None: 8,000 pieces. A model that is there keeps its own, which must be this one.
-        coverage: Share of the characters that have a piece of their own, in a new vocabulary.
-        max_length: Training pairs with more pieces on one side are left out, and counted.
-        train_limit: Learn from this many pairs only: the first after a shuffle by `seed`. None: all.
-        validation_limit: Measure on this many pairs only: the first. None: all.
-        beam: Of the search, when it is measured; trainings are followed by greedy search.
-        bleu_tokenize: How sacreBLEU splits into words: 13a, or zh, ja-mecab, ko-mecab, char and so on.
-        seed: Of that shuffle, and of a new model's weights.
-    """
+@dataclass(frozen=True)
+class Translation(TranslationData):
+    """The task of translating sentences. Its fields: `TranslationData`; see `read_pairs` for what data may be."""
 
     followed: ClassVar[int] = 500
     """Development pairs that a training is followed by, at every look."""
     figures: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "loss")
     """What it measures on development data, the first of which says what is better."""
-    training: ClassVar[TrainingSettings] = TrainingSettings(
-        batch_tokens=4096, lr=5e-4, schedule="inverse_sqrt", warmup=4000, adam_beta2=0.98
-    )
-    """How a translation model is trained by default (Li et al. 2021, as for IWSLT)."""
     label_kind: ClassVar[LabelKind] = "tokens"
     signed: ClassVar[Mapping[str, str]] = {
         "development": "dev", "max_length": "len", "beam": "beam", "codes": "pair", "languages": "pair",
         "vocabulary": "vocab", "coverage": "coverage", "bleu_tokenize": "words",
     }  # fmt: skip
-    train: str
-    validation: str
-    development: int | str | None = None
-    languages: tuple[str, str] | None = None
-    codes: tuple[str, str] | None = None
-    columns: tuple[str, str] | None = None
-    vocabulary: int | str | None = None
-    coverage: float = 1.0
-    max_length: int = 128
-    train_limit: int | None = None
-    validation_limit: int | None = None
-    beam: int = 5
-    bleu_tokenize: str = "13a"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_least(4, max_length=self.max_length)
-        require_least(1, train_limit=self.train_limit, validation_limit=self.validation_limit, beam=self.beam)
-        require_least(0, development=self.development, seed=self.seed)
-        if not 0 < self.coverage <= 1:
-            raise BadRecipe(f"Got coverage {self.coverage}. Give a share of the characters, above 0, at most 1.")
+        super().__post_init__()
         if self.bleu_tokenize not in BLEU.TOKENIZERS:
             raise BadRecipe(f"Unknown bleu_tokenize '{self.bleu_tokenize}'. Valid: {', '.join(BLEU.TOKENIZERS)}.")
         try:

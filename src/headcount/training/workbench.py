@@ -69,7 +69,7 @@ class Workbench:
     @property
     def epochs(self) -> float:
         """Epochs of a training."""
-        return USUAL_EPOCHS if self.settings.epochs is None else self.settings.epochs
+        return self.settings.epochs or USUAL_EPOCHS
 
     @property
     def steps(self) -> int:
@@ -213,7 +213,7 @@ class Workbench:
 
     def train_if_needed(self) -> None:
         """Train a model that has not been trained on the task, or when epochs or steps are asked for."""
-        if not self.trained or (self.settings.epochs, self.settings.steps) != (None, None):
+        if not self.trained or self.settings.says_how_long:
             self.train(stage=Stage(shared=True))
 
     @contextmanager
