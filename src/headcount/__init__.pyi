@@ -22,7 +22,6 @@ from .importance import Confidence, GradientImportance, MagnitudeImportance, Ran
 from .methods import METHODS
 from .methods.callback import PruningCallback
 from .running.export import Exported, export_model
-from .running.matmul import fast_matmul
 from .running.measure import compare
 from .running.preview import compare_shapes
 from .running.runtimes import open_model
@@ -71,7 +70,6 @@ __all__ = [
     "compare_shapes",
     "detach",
     "export_model",
-    "fast_matmul",
     "head_map",
     "masked",
     "nmt",

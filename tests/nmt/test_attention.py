@@ -8,7 +8,6 @@ from torch import nn
 
 from headcount.nmt import TranslatorConfig
 from headcount.nmt.attention import SHORT, TranslationAttention, short_attention
-from headcount.running.matmul import fast_matmul
 
 CONFIG = TranslatorConfig(vocab_size=20, d_model=12, head_size=4, encoder_heads=3, attn_implementation="sdpa")
 
@@ -50,12 +49,3 @@ def test_only_where_nothing_is_learned_and_sdpa_is_asked_for() -> None:
         assert layer._attend(queries.half(), queries.half()) is not short_attention
         other = TranslatorConfig(**CONFIG.to_dict(), attn_implementation="eager")
         assert TranslationAttention(other, 3)._attend(queries, queries) is not short_attention
-
-
-def test_its_products_are_the_defaults() -> None:
-    """With the switch to oneDNN and without: to the last bit."""
-    q, k, v = torch.randn(3, 4, 8, 1, 32, generator=torch.Generator().manual_seed(1)).unbind()
-    usual, _ = short_attention(nn.Identity(), q, k, v, None, scaling=0.2)
-    with fast_matmul():
-        fast, _ = short_attention(nn.Identity(), q, k, v, None, scaling=0.2)
-    assert torch.equal(usual, fast)

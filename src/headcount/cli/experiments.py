@@ -34,7 +34,6 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; new or empty.")],
     changes: Changes = None,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Carry out the recipe of a TOML file: headcount prune, with everything in a file."""
@@ -44,7 +43,7 @@ def run(
     from headcount.settings.training import is_first_process
 
     wanted = read_recipe(Document.read(recipe), of.settings_of("--set", changes))
-    set_up(threads, fast_matmul)
+    set_up(threads)
     record = run_recipe(wanted, output, say)
     if is_first_process():
         show(record, output, json_)

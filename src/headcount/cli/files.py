@@ -19,7 +19,7 @@ def plan(
     """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
     from headcount.directory.plan import extract_plan
 
-    set_up(None, None)
+    set_up(None)
     if output.exists():
         raise BadRecipe(f"'{output}' is there already. Name another file, or remove it.")
     extracted = extract_plan(pruned, base)
@@ -36,7 +36,7 @@ def apply(
     """Cut a base model by a plan, and write an ordinary pruned directory."""
     from headcount.directory.plan import apply_plan
 
-    set_up(None, None)
+    set_up(None)
     _wrote(output, apply_plan(base, plan, output), {}, json_)
 
 
@@ -50,7 +50,7 @@ def export(
     """Write a model in another runtime's format, and check that it computes the same there."""
     from headcount.running.export import export_model
 
-    set_up(threads, None)
+    set_up(threads)
     exported = export_model(model, output, to)
     if json_:
         return print_json(exported.to_json())
@@ -71,7 +71,7 @@ def demo(
     """Prune a small pretrained encoder by two methods, then a translation model; offline, in a few minutes."""
     from headcount.experiments.demo.demonstration import LOADING, show_demo, show_translation
 
-    set_up(None, True)
+    set_up(None)
     rows = show_demo(output, keep, say)
     if not json_:
         print_table(rows)

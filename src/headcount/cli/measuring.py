@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headcount.cli.arguments import Fast, Json, set_up
+from headcount.cli.arguments import Json, set_up
 from headcount.cli.terminal import print_json, print_lines, print_table, say
 
 
@@ -28,7 +28,6 @@ def bench(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     rounds: Annotated[int, typer.Option(help="Rounds that count; each runs every model once.")] = 20,
     warmup: Annotated[int, typer.Option(help="Rounds before those.")] = 3,
-    fast_matmul: Fast = True,
     json_: Json = False,
 ) -> None:
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
@@ -40,7 +39,7 @@ def bench(
         raise typer.BadParameter("Give the models to compare, or one configuration: --shape MODEL --keep 12 --keep 36.")
     if shape is None and (keep or runtime or sites):
         raise typer.BadParameter("--keep, --sites and --runtime go with --shape; models have the heads they have.")
-    set_up(threads, fast_matmul, "cpu")
+    set_up(threads)
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:
         comparisons = compare_shapes(

@@ -114,7 +114,6 @@ def prune(
     training: of.Training = None,
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train and prune a model to exactly K heads, and write a directory that from_pretrained loads."""
@@ -153,7 +152,7 @@ def prune(
         ),
         seed=seed,
     )
-    set_up(threads, fast_matmul)
+    set_up(threads)
     show(run_recipe(recipe, output, say), output, json_)
 
 
@@ -189,14 +188,13 @@ def evaluate(
     skip_unlabelled: of.Skip = False,
     others: of.Data = None,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Measure a trained model, pruned or not."""
     from headcount.experiments.recipe import make_task
     from headcount.experiments.run import evaluate as evaluate_model
 
-    set_up(threads, fast_matmul)
+    set_up(threads)
     data = _data(validation, validation, task, text, label, labels, languages, max_length, skip_unlabelled)
     data |= of.settings_of("--data", others)
     wanted = make_task(task, data)

@@ -49,7 +49,6 @@ def train_nmt(
     training: of.Training = None,
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train a translation model, and write a directory that from_pretrained loads."""
@@ -71,7 +70,7 @@ def train_nmt(
         ),
         seed=seed,
     )  # fmt: skip
-    set_up(threads, fast_matmul)
+    set_up(threads)
     show(run_recipe(recipe, output, say), output, json_)
 
 
@@ -94,7 +93,6 @@ def translate(
         typer.Option(help="cpu, cuda and so on. Default: the accelerator if there is one; with --int8, cpu."),
     ] = None,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
 ) -> None:
     """Translate standard input to standard output, line for line."""
     from headcount.nmt import LineTranslator, Search, Shortlist, to_int8
@@ -107,7 +105,7 @@ def translate(
     where = device_named("cpu" if int8 and device is None else device)
     if int8 and where.type != "cpu":
         raise BadRecipe(f"Eight-bit products are for the CPU, got --device {device}. Leave out one of them.")
-    set_up(threads, fast_matmul, where.type)
+    set_up(threads)
     if hasattr(signal, "SIGPIPE"):  # whoever reads may stop when they have seen enough
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     loaded, tokenizer = load_translator(model)
@@ -162,14 +160,13 @@ def distill(
     training: of.Training = None,
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train a small student on what a teacher makes of the training data's source side."""
     from headcount.experiments.distillation import Distillation, distil
     from headcount.nmt import Search
 
-    set_up(threads, fast_matmul)
+    set_up(threads)
     record = distil(
         Distillation(
             teacher=teacher,
