@@ -1,6 +1,7 @@
 # The public names, and where they stand; __init__.py imports each when it is asked for.
 from . import nmt
 from .anatomy import head_map, present
+from .directory.conversion import convert
 from .directory.plan import Plan
 from .errors import (
     BadData,
@@ -68,6 +69,7 @@ __all__ = [
     "attach",
     "compare",
     "compare_shapes",
+    "convert",
     "detach",
     "export_model",
     "head_map",

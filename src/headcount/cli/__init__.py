@@ -7,7 +7,7 @@ import typer
 
 from headcount import __version__
 from headcount.cli.experiments import records, run, sweep
-from headcount.cli.files import apply, demo, export, plan
+from headcount.cli.files import apply, convert, demo, export, plan
 from headcount.cli.measuring import bench
 from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
@@ -40,8 +40,8 @@ def _common(
 
 
 for _command in (
-    heads, methods, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep,
-    records, report, reproduce, demo,
+    heads, methods, prune, evaluate, bench, plan, apply, convert, export, train_nmt, translate, distill, shortlist, run,
+    sweep, records, report, reproduce, demo,
 ):  # fmt: skip
     app.command()(_command)
 

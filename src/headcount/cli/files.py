@@ -40,6 +40,18 @@ def apply(
     _wrote(output, apply_plan(base, plan, output), {}, json_)
 
 
+def convert(
+    old: Annotated[str, typer.Argument(help="A model that transformers 4 pruned: a directory, or a Hub name.")],
+    new: Annotated[Path, typer.Argument(help="Directory to write; new or empty.")],
+    json_: Json = False,
+) -> None:
+    """Turn a directory with transformers 4's pruned_heads into one that headcount and transformers 5 load."""
+    from headcount.directory.conversion import convert as convert_directory
+
+    set_up(None)
+    _wrote(new, convert_directory(old, new), {}, json_)
+
+
 def export(
     model: Model,
     to: Annotated[str, typer.Option("--to", help="onnx, openvino or ctranslate2.")],
