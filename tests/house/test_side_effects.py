@@ -36,7 +36,7 @@ from headcount.cli import app
 from typer.testing import CliRunner
 
 result = CliRunner().invoke(app, sys.argv[1:])
-assert result.exit_code == 0, result.output
+assert result.exit_code == 0, (result.output, result.exception)
 """
 
 
@@ -51,7 +51,7 @@ def test_importing_replaces_nothing() -> None:
 
 
 def test_pruning_replaces_nothing(tiny_bert_dir: Path, data: dict[str, str], tmp_path: Path) -> None:
-    files = ["--train", data["train"], "--validation", data["validation"], "--steps", "2", "--batch-size", "4"]
+    files = ["--train", data["train"], "--validation", data["validation"], "--steps", "2", "--development", "16"]
     how = ["--method", "random", "--keep", "4", "--output", str(tmp_path / "out")]
     assert changes_nothing(PRUNE, "prune", str(tiny_bert_dir), *how, *files)
     assert (tmp_path / "out" / "config.json").is_file()
