@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from headcount import fast_matmul
 from headcount.tasks.translation_models import new_model
 
 SHAPES = {
@@ -41,7 +40,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    print(fast_matmul(True, device.type).why)
     lines = options.output.read_text().splitlines() if options.output.is_file() else []
     kept = [line for line in lines if json.loads(line)["machine"] != options.machine]
     for shape in ("bert-base", *SHAPES):

@@ -28,7 +28,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    print(headcount.fast_matmul().why)
     model = BertForSequenceClassification(BertConfig(num_hidden_layers=options.layers)).train()
     ids = torch.randint(1000, 30000, (options.batch_size, options.length))
     batch = {

@@ -29,7 +29,6 @@ from transformers import MarianConfig, MarianMTModel
 from headcount.data.parallel import read_pairs
 from headcount.nmt import PRESETS, LineTranslator, Search, Shortlist, Translator, TranslatorConfig, to_int8
 from headcount.nmt.search import search
-from headcount.running.matmul import fast_matmul
 from headcount.tasks.translation_models import load_translator
 
 ENCODER_HEADS = [2, 0, 2, 1, 3, 4]
@@ -193,7 +192,6 @@ def main() -> None:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    print(fast_matmul(True, "cpu").why)
     options.run(options)
 
 

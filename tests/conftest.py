@@ -7,7 +7,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are impo
 import gc
 import json
 import string
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,6 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-@pytest.fixture(autouse=True)
-def products_as_they_were() -> Iterator[None]:
-    """A command that a test runs in this process switches to fast products for the rest of it."""
-    from headcount.running.matmul import _Settings  # not above: its types are checked from when pytest has begun
-
-    before = _Settings.now()
-    yield
-    before.restore()
 
 
 @pytest.fixture(scope="session")

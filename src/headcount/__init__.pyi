@@ -1,6 +1,7 @@
 # The public names, and where they stand; __init__.py imports each when it is asked for.
 from . import nmt
 from .anatomy import head_map, present
+from .directory.conversion import convert
 from .directory.plan import Plan
 from .errors import (
     BadData,
@@ -22,7 +23,6 @@ from .importance import Confidence, GradientImportance, MagnitudeImportance, Ran
 from .methods import METHODS
 from .methods.callback import PruningCallback
 from .running.export import Exported, export_model
-from .running.matmul import fast_matmul
 from .running.measure import compare
 from .running.preview import compare_shapes
 from .running.runtimes import open_model
@@ -69,9 +69,9 @@ __all__ = [
     "attach",
     "compare",
     "compare_shapes",
+    "convert",
     "detach",
     "export_model",
-    "fast_matmul",
     "head_map",
     "masked",
     "nmt",

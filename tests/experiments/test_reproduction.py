@@ -135,7 +135,8 @@ def test_nothing_is_begun_on_what_failed(tmp_path: Path) -> None:
 
     begun: list[str] = []
     plan = Plan(read_experiment("lottery-table-4"), "small", tmp_path, only=("reinit", "k2"))
-    progress, records = reproduce(plan, Failing)
+    progress, records, problems = reproduce(plan, Failing)
+    assert not problems
     assert begun == ["lottery-k2-s0"] and [record.error for record in records] == ["no luck"]
     assert progress.failed[REINITIALISED] == "Not begun: it goes on from lottery-k2-s0, which failed."
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from headcount.nmt import TranslatorConfig, attention
 from headcount.nmt.attention import SHORT, TranslationAttention, short_attention
-from headcount.running.matmul import fast_matmul
 
 CONFIG = TranslatorConfig(vocab_size=20, d_model=12, head_size=4, encoder_heads=3, attn_implementation="sdpa")
 
@@ -69,12 +68,3 @@ def test_only_where_nothing_is_learned_and_sdpa_is_asked_for(takes_plain_product
         assert takes_plain_products(CONFIG)
         assert not takes_plain_products(CONFIG, dtype=torch.bfloat16)
         assert not takes_plain_products(TranslatorConfig(**CONFIG.to_dict(), attn_implementation="eager"))
-
-
-def test_its_products_are_the_defaults() -> None:
-    """With the switch to oneDNN and without: to the last bit."""
-    q, k, v = torch.randn(3, 4, 8, 1, 32, generator=torch.Generator().manual_seed(1)).unbind()
-    usual, _ = short_attention(nn.Identity(), q, k, v, None, scaling=0.2)
-    with fast_matmul():
-        fast, _ = short_attention(nn.Identity(), q, k, v, None, scaling=0.2)
-    assert torch.equal(usual, fast)

@@ -20,7 +20,6 @@ from transformers import (
 from families import tiny
 from headcount.anatomy.example import random_inputs
 from headcount.errors import BadRecipe, UnsupportedModel
-from headcount.running.matmul import fast_matmul
 from headcount.running.measure import forward_flops
 from headcount.running.measure.flops import evaluating, token_batch
 
@@ -67,11 +66,6 @@ def bert_flops(kept: list[int], batch: int, length: int, head_size: int = 8, d: 
 @pytest.mark.parametrize("kept", [[4], [4, 4], [1, 3, 2], [0, 2], [0, 0]])
 def test_bert_by_hand(kept: list[int], attention: str) -> None:
     assert forward_flops(bert(kept, attention), batch_size=3, length=7) == bert_flops(kept, 3, 7)
-
-
-def test_same_count_through_onednn() -> None:
-    with fast_matmul():
-        assert forward_flops(bert([4, 1]), batch_size=8, length=64) == bert_flops([4, 1], 8, 64)
 
 
 def test_classification_head_counts() -> None:

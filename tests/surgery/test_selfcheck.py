@@ -74,6 +74,29 @@ def test_one_wrong_head_of_many_is_noticed_in_any_precision(
     assert len(present(remove_heads(model, keep))) == 143
 
 
+def test_a_fault_while_generating_does_not_pass_as_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a cache that is broken")
+
+    monkeypatch.setattr(model, "generate", broken)
+    site = head_map(model).sites[0].name
+    with pytest.raises(UnsupportedModel, match=r"cannot generate .*: a cache that is broken\. .*example=.*check=False"):
+        remove_heads(model, {site: [0, 1]})
+    assert len(present(model)) == LAYERS * HEADS
+    assert len(present(remove_heads(model, {site: [0, 1]}, check=False))) == LAYERS * HEADS - HEADS + 2
+
+
+def test_a_batch_without_room_to_generate_is_said() -> None:
+    model = tiny("gpt2")
+    places = model.config.max_position_embeddings
+    ids = torch.randint(5, 20, (1, places), generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=f"did not compare what GPT2.* generates: its batch has {places} tokens"):
+        remove_heads(model, {head_map(model).sites[0].name: [0, 1]}, example={"input_ids": ids})
+    assert len(present(model)) == LAYERS * HEADS - HEADS + 2
+
+
 def test_what_the_owner_of_a_model_prefers_does_not_stop_the_check() -> None:
     model = tiny("llama")
     own = {"num_beams": 3, "num_return_sequences": 3, "do_sample": True, "top_k": 5, "stop_strings": ["x"]}
@@ -84,6 +107,7 @@ def test_what_the_owner_of_a_model_prefers_does_not_stop_the_check() -> None:
     assert {name: getattr(model.generation_config, name) for name in own} == own
 
 
+@pytest.mark.filterwarnings("ignore:The check did not compare what BertLMHeadModel generates")
 def test_a_batch_that_misses_a_site_is_not_enough() -> None:
     from transformers import BertLMHeadModel
 
@@ -96,4 +120,5 @@ def test_a_batch_that_misses_a_site_is_not_enough() -> None:
     example = {**random_inputs(model), "encoder_hidden_states": torch.randn(2, 5, WIDTH)}
     with pytest.raises(UnsupportedModel, match="does not reach"):
         remove_heads(model, {crossing: [0]}, example=random_inputs(model))
-    remove_heads(model, {crossing: [0]}, example=example)
+    with pytest.warns(UserWarning, match="with cross-attention generates only as a part of an encoder-decoder"):
+        remove_heads(model, {crossing: [0]}, example=example)

@@ -7,7 +7,7 @@ from cyclopts import App, CycloptsError, Parameter
 from headcount import __version__
 from headcount.cli.arguments import OPTIONS
 from headcount.cli.experiments import records, run, sweep
-from headcount.cli.files import apply, demo, export, plan
+from headcount.cli.files import apply, convert, demo, export, plan
 from headcount.cli.measuring import bench
 from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
@@ -34,8 +34,8 @@ app = App(
 )
 
 for _command in (
-    heads, methods, prune, evaluate, bench, plan, apply, export, train_nmt, translate, distill, shortlist, run, sweep,
-    records, report, reproduce, demo,
+    heads, methods, prune, evaluate, bench, plan, apply, convert, export, train_nmt, translate, distill, shortlist, run,
+    sweep, records, report, reproduce, demo,
 ):  # fmt: skip
     app.command(_command, sort_key=len([*app]))
 

@@ -1,15 +1,12 @@
 """What commands have in common: arguments, how their values are read, and what is set up before work begins."""
 
 import logging
-import os
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from headcount.cli.flags import Flags, meaning
-from headcount.cli.terminal import say
 from headcount.errors import BadRecipe
 from headcount.settings.data import DATA
 from headcount.settings.recipe import RecipeSettings
@@ -34,9 +31,6 @@ RayCpus = Annotated[float | None, Parameter(help="Cores of a run on Ray; fractio
 RayGpus = Annotated[float | None, Parameter(help="GPUs of a run on Ray; fractions are allowed. Default: 0.")]
 ThreadsOfARun = Annotated[
     int | None, Parameter("--threads", help="CPU threads of a run. Default: the cores, shared out.")
-]
-Fast = Annotated[
-    bool, Parameter(help="Faster float32 products on the CPU where they stay float32.", negative="--no-fast-matmul")
 ]
 Task = Annotated[str, Parameter(help=meaning(RecipeSettings, "task"))]
 Seed = Annotated[int, Parameter(help=meaning(RecipeSettings, "seed"))]
@@ -70,29 +64,14 @@ def require_sane(**counts: int | None) -> None:
             raise BadRecipe(f"Got {name} {count}. Give {MOST} or fewer; more than the cores do not help.")
 
 
-def set_up(threads: int | None, fast: bool | None, device: str | None = None) -> None:
-    """Quiet libraries, threads, and fast products if speed matters; what is switched on is said.
-
-    Args:
-        threads: On the CPU. None: torch's own choice.
-        fast: Products to be fast where they stay float32. None: speed does not matter.
-        device: The kind that is worked on. None: see `own_device`.
-    """
+def set_up(threads: int | None) -> None:
+    """Quiet the libraries, and set the CPU threads; None leaves torch's own choice."""
     import torch
-    import transformers
 
-    from headcount.running.device import own_device
-    from headcount.running.matmul import fast_matmul
+    from headcount.running.quiet import silence_libraries
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    silence_libraries()
     logging.getLogger("headcount").setLevel(logging.WARNING)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's; it is for other languages
     require_sane(threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    if fast is not None:
-        mode = fast_matmul(fast, device or own_device())
-        if mode.name != "default":
-            say(f"matrix products: {mode.why}")

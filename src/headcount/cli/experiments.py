@@ -37,7 +37,6 @@ def run(
     output: of.Output,
     changes: Changes = None,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Carry out the recipe of a TOML file: headcount prune, with everything in a file."""
@@ -47,7 +46,7 @@ def run(
     from headcount.settings.training import is_first_process
 
     wanted = read_recipe(Document.read(recipe), named_values("--set", changes))
-    set_up(threads, fast_matmul)
+    set_up(threads)
     record = run_recipe(wanted, output, say)
     if is_first_process():
         show(record, output, json_)

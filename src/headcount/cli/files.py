@@ -21,7 +21,7 @@ def plan(
     """Write a pruned model's heads as a plan that cuts its base at load; refused if its weights were trained."""
     from headcount.directory.plan import extract_plan
 
-    set_up(None, None)
+    set_up(None)
     if output.exists():
         raise BadRecipe(f"'{output}' is there already. Name another file, or remove it.")
     extracted = extract_plan(pruned, base)
@@ -40,8 +40,22 @@ def apply(
     """Cut a base model by a plan, and write an ordinary pruned directory."""
     from headcount.directory.plan import apply_plan
 
-    set_up(None, None)
+    set_up(None)
     _wrote(output, apply_plan(base, plan, output), {}, json_)
+
+
+def convert(
+    old: Annotated[str, Parameter(help="A model that transformers 4 pruned: a directory, or a Hub name.")],
+    new: Annotated[Path, Parameter(help="Directory to write; new or empty.")],
+    /,
+    *,
+    json_: Json = False,
+) -> None:
+    """Turn a directory with transformers 4's pruned_heads into one that headcount and transformers 5 load."""
+    from headcount.directory.conversion import convert as convert_directory
+
+    set_up(None)
+    _wrote(new, convert_directory(old, new), {}, json_)
 
 
 def export(
@@ -56,7 +70,7 @@ def export(
     """Write a model in another runtime's format, and check that it computes the same there."""
     from headcount.running.export import export_model
 
-    set_up(threads, None)
+    set_up(threads)
     exported = export_model(model, output, to)
     if json_:
         return print_json(exported.to_json())
@@ -78,7 +92,7 @@ def demo(
     """Prune a small pretrained encoder by two methods, then a translation model; offline, in a few minutes."""
     from headcount.experiments.demo.demonstration import LOADING, show_demo, show_translation
 
-    set_up(None, True)
+    set_up(None)
     rows = show_demo(output, keep, say)
     if not json_:
         print_table(rows)

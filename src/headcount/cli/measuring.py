@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import CycloptsError, Parameter
 
-from headcount.cli.arguments import Fast, Json, set_up
+from headcount.cli.arguments import Json, set_up
 from headcount.cli.terminal import print_json, print_lines, print_table, say
 
 
@@ -30,7 +30,6 @@ def bench(
     threads: Annotated[int, Parameter(help="CPU threads.")] = 1,
     rounds: Annotated[int, Parameter(help="Rounds that count; each runs every model once.")] = 20,
     warmup: Annotated[int, Parameter(help="Rounds before those.")] = 3,
-    fast_matmul: Fast = True,
     json_: Json = False,
 ) -> None:
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
@@ -48,7 +47,7 @@ def bench(
             command_chain=("bench",),
             msg="--keep, --sites and --runtime go with --shape; models have the heads they have.",
         )
-    set_up(threads, fast_matmul, "cpu")
+    set_up(threads)
     conditions = {"batch_size": batch_size, "length": length, "rounds": rounds, "warmup": warmup}
     if shape is not None:
         comparisons = compare_shapes(

@@ -97,7 +97,6 @@ def prune(
     training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train and prune a model to exactly K heads, and write a directory that from_pretrained loads."""
@@ -116,7 +115,7 @@ def prune(
         seed=seed,
         **recipe,
     )
-    set_up(threads, fast_matmul)
+    set_up(threads)
     show(run_recipe(wanted, output, say), output, json_)
 
 
@@ -148,14 +147,13 @@ def evaluate(
     task: of.Task = "classification",
     data: Mapping[str, Any],
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Measure a trained model, pruned or not."""
     from headcount.experiments.recipe import make_task
     from headcount.experiments.run import evaluate as evaluate_model
 
-    set_up(threads, fast_matmul)
+    set_up(threads)
     wanted = make_task(task, {"train": data["validation"], **data})
     metrics, signatures = evaluate_model(model, wanted), wanted.signatures()
     if json_:

@@ -67,6 +67,7 @@ def reproduce(
     from headcount.cli.terminal import Watch
     from headcount.experiments.reproduction.carry_out import Plan
     from headcount.experiments.reproduction.carry_out import reproduce as carry_out
+    from headcount.report import write_report
     from headcount.report.published import published, show
 
     place = output or Path(f"{experiment.source.name}-{scale}")  # experiments that share runs share them there
@@ -80,9 +81,14 @@ def reproduce(
     pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
     try:
         with Watch() as watch:
-            progress, records = carry_out(plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say)
+            progress, records, problems = carry_out(
+                plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say
+            )
     except KeyboardInterrupt:
         raise PruningError(f"Stopped. What is done is in {place}; the same command goes on.") from None
+    page = place / "report.html"
+    write_report(records, page, title=experiment.title, problems=problems)
+    say(f"Wrote {page}.")
     ours = show(records, experiment.shows)
     if json_:
         print_json({"published": experiment.published, "ours": ours, "failed": progress.failed})
@@ -94,7 +100,7 @@ def reproduce(
         again = " Try failed ones again: --retry." if progress.failed and not retry else ""
         print_lines(
             experiment.differences,
-            f"{len(progress.done)} of {len(runs)} runs done.{again} See {place / 'report.html'}.",
+            f"{len(progress.done)} of {len(runs)} runs done.{again} See {page}.",
         )
     if progress.failed:
         sys.exit(1)

@@ -41,7 +41,6 @@ def train_nmt(
     training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train a translation model, and write a directory that from_pretrained loads."""
@@ -50,7 +49,7 @@ def train_nmt(
 
     settings = with_a_length(training_for("translation", training))
     recipe = Recipe(_new(shape), "unpruned", None, data, task="translation", training=settings, seed=seed)
-    set_up(threads, fast_matmul)
+    set_up(threads)
     show(run_recipe(recipe, output, say), output, json_)
 
 
@@ -75,7 +74,6 @@ def translate(
         Parameter(help="cpu, cuda and so on. Default: the accelerator if there is one; with --int8, cpu."),
     ] = None,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
 ) -> None:
     """Translate standard input to standard output, line for line."""
     from headcount.nmt import LineTranslator, Search, Shortlist, to_int8
@@ -88,7 +86,7 @@ def translate(
     where = device_named("cpu" if int8 and device is None else device)
     if int8 and where.type != "cpu":
         raise BadRecipe(f"Eight-bit products are for the CPU, got --device {device}. Leave out one of them.")
-    set_up(threads, fast_matmul, where.type)
+    set_up(threads)
     if hasattr(signal, "SIGPIPE"):  # whoever reads may stop when they have seen enough
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     loaded, tokenizer = load_translator(model)
@@ -130,7 +128,6 @@ def distill(
     training: Mapping[str, Any],
     seed: of.Seed = 0,
     threads: of.Threads = None,
-    fast_matmul: of.Fast = True,
     json_: Json = False,
 ) -> None:
     """Train a small student on what a teacher makes of the training data's source side."""
@@ -138,7 +135,7 @@ def distill(
     from headcount.experiments.recipe import training_for
     from headcount.nmt import Search
 
-    set_up(threads, fast_matmul)
+    set_up(threads)
     search = Search(max(5, best) if beam is None else beam, best=best)
     plan = Distillation(teacher, _new(student), data, search, training_for("translation", training), seed)
     show(distil(plan, output, say), output, json_)

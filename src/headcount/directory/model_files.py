@@ -24,8 +24,20 @@ def skeleton(source: str | Path) -> Any:
     Raises:
         CorruptCheckpoint: A local directory's configuration is missing, not JSON, or its structure makes no sense.
         BadRecipe: There is no such model.
-        UnsupportedModel: It is quantized, an adapter, of a class that is not there, or needs code of its own.
+        UnsupportedModel: It is quantized, an adapter, of a class that is not there, or needs code of its own; or
+            transformers 4 pruned it.
     """
+    config = configuration(source)
+    if getattr(config, "pruned_heads", None):
+        raise UnsupportedModel(
+            f"'{source}' was pruned by transformers 4: its config.json has 'pruned_heads', which transformers 5 does "
+            f"not read. Convert it once: headcount convert {source} NEW."
+        )
+    return build(config, source)
+
+
+def configuration(source: str | Path) -> Any:
+    """The configuration at a directory or Hub name. Raises what `skeleton` does."""
     check_readable(source)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -35,6 +47,11 @@ def skeleton(source: str | Path) -> Any:
         where = "" if Path(source).is_dir() else f"there is no directory '{source}', and the Hub gives no such model: "
         raise BadRecipe(f"Cannot load a model from '{source}': {where}{str(error).splitlines()[0]}") from error
     _require_plain(config, source)
+    return config
+
+
+def build(config: Any, source: str | Path) -> Any:
+    """The model that a configuration of this place describes. See `skeleton`."""
     classes = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
     kind = next((each for each in classes if each is not None), None)
     with torch.device("meta"):
@@ -58,10 +75,14 @@ def load(source: str | Path) -> Any:
         CorruptCheckpoint: See `skeleton`; or weights are missing, which transformers would draw at random.
         BadRecipe: There is no such model.
     """
-    kind = type(skeleton(source))
+    return load_as(type(skeleton(source)), source)
+
+
+def load_as(kind: Any, source: str | Path, **options: Any) -> Any:
+    """The model at a directory or Hub name, in this class; options go to `from_pretrained`. Raises what `load` does."""
     try:
         model, info = kind.from_pretrained(
-            source, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
+            source, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
     except (OSError, SafetensorError) as error:
         raise CorruptCheckpoint(f"'{source}': the weights cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -7,7 +7,7 @@ holds no weights, so it can stand for a pruned model only where the weights did 
 import json
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,14 +43,14 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
 
     It is a `quantization_config` to transformers, the one argument of `from_pretrained` (and of `pipeline`, in
     `model_kwargs`) that lets a library work on a model it has just loaded. What comes back is an ordinary pruned
-    model, of which nothing says that it came by a plan.
+    model, of which nothing says that it came by a plan. `from_pretrained` takes it for models that are not pruned yet;
+    transformers refuses two configurations. Load a pruned model first, and call `apply`.
 
     Attributes:
         subset: The heads to keep, with the head map of the model that the plan was made from.
         architecture: The class of that model.
         fingerprints: Of the weights that the plan leaves at each site. None: not known, and not checked.
         source: The file it came from, for messages.
-        structure: Of the pruned model that the plan is just being applied to by `from_pretrained`, if it is pruned.
     """
 
     quant_method: ClassVar[str] = PLAN_NAME
@@ -58,7 +58,6 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
     architecture: str | None = None
     fingerprints: Fingerprints | None = None
     source: str = field(default="the plan", compare=False)
-    structure: Any = field(default=None, compare=False)
 
     @classmethod
     def of(cls, model: nn.Module, keep: Subset | None = None) -> "Plan":
@@ -173,10 +172,6 @@ class Plan(QuantizationConfigMixin):  # type: ignore[misc]  # transformers is un
             _require_fingerprints(fingerprints, subset.head_map, source)
         return cls(subset, architecture, fingerprints, source)
 
-    def onto(self, structure: Any) -> "Plan":
-        """This plan, for loading a pruned model of that structure and removing more of its heads."""
-        return replace(self, structure=structure)
-
     @property
     def _title(self) -> str:
         return self.source if self.architecture is None else f"{self.source} (for {self.architecture})"
@@ -187,8 +182,7 @@ class _PlanLoader(PrunedHeadsLoader):
     """Lets a model load as it is, then cuts it."""
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        if self.quantization_config.structure is not None:
-            self.cut_skeleton(model, self.quantization_config.structure, kwargs.get("checkpoint_files"))
+        """Nothing: the base loads whole."""
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         self.leave_no_flags(model)

@@ -3,28 +3,27 @@
 Importing this module teaches transformers to load one: the structure stands in `config.json` as a
 `quantization_config`, the extension point at which a library may prepare the model's skeleton before the weights are
 loaded. So `AutoModel….from_pretrained`, `pipeline`, `Trainer`, PEFT and SentenceTransformers load it as they load any
-model. Directories that transformers 4 wrote with `pruned_heads` in their configuration load as well.
+model. Directories that transformers 4 wrote with `pruned_heads` do not: see `headcount.directory.conversion`.
+
+Only transformers' registries for such configurations are written to; none of its functions is replaced. So asking for
+another `quantization_config` while a pruned model loads ends in transformers' own error, which names both.
 """
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import transformers.modeling_utils as modeling_utils
 from safetensors import SafetensorError, safe_open
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from headcount.errors import CorruptCheckpoint, UnsupportedModel
+from headcount.errors import CorruptCheckpoint
 from headcount.units.map import STRUCTURE_NAME, STRUCTURE_VERSION
 
 # This file is imported as soon as transformers is, and that may be in the midst of the import of the anatomy or of what
 # stands on it: so what it needs of these is imported when it is needed.
-
-LEGACY_NAME = f"{STRUCTURE_NAME}-transformers-4"
-"""Under this name a structure that transformers 4 recorded takes the same way."""
 
 Sites = Mapping[str, Mapping[str, Any]]
 """Site name -> {"heads": heads it was built with, "kept": those it kept}."""
@@ -73,13 +72,13 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
             cut(live[name], site["kept"])
 
 
-@register_quantizer(LEGACY_NAME)
 @register_quantizer(STRUCTURE_NAME)
 class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is untyped here
     """Cuts the skeleton of a model before its weights are loaded; afterwards nothing of a quantizer is left."""
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> None:
-        self.cut_skeleton(model, self.quantization_config, kwargs.get("checkpoint_files"))
+        self.quantization_config.cut(model)
+        _check_shapes(model, kwargs.get("checkpoint_files"))
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         from headcount.surgery.cut import record_structure
@@ -87,15 +86,6 @@ class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is u
         self.leave_no_flags(model)
         record_structure(model)
         return model
-
-    def cut_skeleton(self, model: Any, structure: Any, files: list[str] | None) -> None:
-        """Cut a model without weights to a structure, and make sure that the weight files fit it.
-
-        Raises:
-            CorruptCheckpoint: The structure makes no sense, or contradicts the model or the weights.
-        """
-        structure.cut(model)
-        _check_shapes(model, files)
 
     def leave_no_flags(self, model: Any) -> None:
         """Take off what marks a model as quantized.
@@ -106,8 +96,6 @@ class PrunedHeadsLoader(HfQuantizer):  # type: ignore[misc]  # transformers is u
         for module in model.modules():
             if hasattr(module, "config") and hasattr(module.config, "_is_quantized"):
                 del module.config._is_quantized
-        if hasattr(model.config, "pruned_heads"):
-            del model.config.pruned_heads  # transformers 4's record; ours replaces it
 
     def is_serializable(self) -> bool:
         return True
@@ -219,66 +207,9 @@ def _config_file(model: Any) -> str:
     return f"{model.config._name_or_path or 'the configuration'}/config.json"
 
 
-def _with_structures(get_hf_quantizer: Any) -> Any:
-    """Let what transformers 4 recorded take the same way as our structure, and let a plan go onto either."""
-
-    def get(config: Any, quantization_config: Any, *args: Any, **kwargs: Any) -> Any:
-        structure = recorded(config)
-        if structure is not None and hasattr(quantization_config, "onto"):  # a Plan; plan.py imports this file
-            quantization_config, config.quantization_config = quantization_config.onto(structure), None
-        elif structure is not None and quantization_config is not None:
-            raise UnsupportedModel(
-                f"{config._name_or_path or 'The model'} is pruned, and transformers cannot quantize a model that it "
-                "cuts while loading. Load it as it is and quantize it then (torch.ao.quantization.quantize_dynamic), "
-                "or export it: headcount export --to ctranslate2 or onnx, whose runtimes have eight bits."
-            )
-        elif isinstance(structure, _Legacy):
-            config.quantization_config = structure.to_dict()
-        return get_hf_quantizer(config, quantization_config, *args, **kwargs)
-
-    return get
-
-
-@register_quantization_config(LEGACY_NAME)
-class _Legacy(QuantizationConfigMixin):  # type: ignore[misc]
-    """What transformers 4 recorded of pruned heads: layer -> the heads that are gone."""
-
-    def __init__(self, pruned: Mapping[Any, list[int]], **_: Any) -> None:
-        self.quant_method = LEGACY_NAME
-        self.pruned = pruned
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"quant_method": self.quant_method, "pruned": self.pruned}
-
-    def cut(self, model: Any) -> None:
-        from headcount.anatomy import survey
-        from headcount.surgery.cut import cut
-
-        file = _config_file(model)
-        pruned = {int(layer): set(heads) for layer, heads in self.pruned.items()}
-        for live in survey(model):
-            gone = pruned.pop(live.site.layer, set())
-            if strange := [head for head in gone if head not in live.kept]:
-                raise CorruptCheckpoint(
-                    f"{file}: 'pruned_heads' names heads {strange} that '{live.site.name}' never had."
-                )
-            cut(live, [head for head in live.kept if head not in gone])
-        if pruned:
-            raise CorruptCheckpoint(
-                f"{file}: 'pruned_heads' names layers {sorted(pruned)} that the model does not have."
-            )
-
-
-# transformers asks this function whether a configuration needs a quantizer. Its answer is changed only for
-# configurations that carry `pruned_heads`, which transformers 5 itself cannot load, and for a plan that is to be
-# applied to a pruned model, where it would refuse two configurations.
-modeling_utils.get_hf_quantizer = _with_structures(modeling_utils.get_hf_quantizer)
-
-
-def recorded(config: Any) -> PrunedHeads | _Legacy | None:
-    """The structure that a configuration records, ours or that of transformers 4; None: nothing was pruned."""
+def recorded(config: Any) -> PrunedHeads | None:
+    """The structure that a configuration records; None: nothing was pruned."""
     found = getattr(config, "quantization_config", None)
     if isinstance(found, dict) and found.get("quant_method") == STRUCTURE_NAME:
         return PrunedHeads(**found)
-    pruned = getattr(config, "pruned_heads", None)
-    return _Legacy(pruned) if pruned and found is None else None
+    return None

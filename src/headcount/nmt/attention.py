@@ -11,8 +11,6 @@ from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
 
-from headcount.running.matmul import default_matmul
-
 SHORT = 64 * 64
 """Attention weights of a head, up to which plain matrix products are faster than PyTorch's own attention on a CPU."""
 
@@ -144,11 +142,10 @@ def short_attention(
         scaling: Of the weights before the softmax.
         dropout: There is none.
     """
-    with default_matmul():
-        weights = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scaling)
-        if mask is not None:
-            weights.masked_fill_(~mask, torch.finfo(weights.dtype).min)
-        context = torch.matmul(weights.softmax(-1), values)
+    weights = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scaling)
+    if mask is not None:
+        weights.masked_fill_(~mask, torch.finfo(weights.dtype).min)
+    context = torch.matmul(weights.softmax(-1), values)
     return context.transpose(1, 2), None
 
 

@@ -1,11 +1,21 @@
-"""Libraries kept quiet for a while: their bars and notices, put back afterwards as the user had them."""
+"""Keep libraries quiet: for a block, put back afterwards as the user had them; or for a process that is headcount's."""
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import datasets
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
 from transformers.utils import logging
+
+
+def silence_libraries() -> None:
+    """Turn off the bars and notices of `transformers` and tokenizers, in a process that runs a command or a sweep."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's; it is for other languages
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Surgery's check of itself: gated and cut model must compute the same, also while they generate."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from headcount.units.map import Subset
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Largest difference between gated and cut outputs, as a share of the largest output (at least 1), per data type."""
 
+STEPS = 2
+"""Tokens to generate. The second step reads the cache: its length is where a site without heads would show."""
 
 HALF = 0.25
 """In half precision, also the largest difference of what a single head hands on, as a share of its largest value: in a
@@ -30,7 +33,7 @@ class Computed:
 
     Attributes:
         outputs: See `outputs`.
-        generated: See `generated`. None: it does not generate from such a batch.
+        generated: See `generated`. None: it does not generate, or a warning said why not.
         heads: Site -> what its heads hand on at each pass, (..., head, head size).
     """
 
@@ -80,7 +83,7 @@ def _there(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-def generated(model: Any, inputs: Mapping[str, Tensor], steps: int = 2) -> Tensor:
+def generated(model: Any, inputs: Mapping[str, Tensor], steps: int = STEPS) -> Tensor:
     """The logits of so many greedy steps of `generate`, with its cache. Shape: (batch, step, vocabulary)."""
     own = {name: value for name, value in _there(model, inputs).items() if name != "decoder_input_ids"}
     configured = model.generation_config
@@ -112,20 +115,48 @@ def _plain_generation(model: Any) -> GenerationConfig:
 
 
 def _generated_if_it_can(model: Any, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """See `generated`. None: transformers does not generate with the model, or a warning says why it cannot here.
+
+    Raises:
+        UnsupportedModel: Generating fails, and the batch is not known to be the reason.
+    """
     if not generates(model):
         return None
     try:
         return generated(model, inputs)
-    except Exception:  # the whole model does not generate from such a batch either: nothing to compare
-        return None
+    except Exception as error:  # a class may raise anything
+        name = type(model).__name__
+        if (known := _cannot_begin(model, inputs)) is None:
+            why = next(iter(str(error).splitlines()), "")
+            raise UnsupportedModel(
+                f"{name} cannot generate from the check's batch ({', '.join(inputs)}): {type(error).__name__}: {why}. "
+                "Hand over a batch that it generates from: example={...}; or leave out the check: check=False."
+            ) from error
+    warnings.warn(f"The check did not compare what {name} generates: {known}.", stacklevel=2)
+    return None
+
+
+def _cannot_begin(model: Any, inputs: Mapping[str, Tensor]) -> str | None:
+    """Why nobody generates from such a batch. None: no reason is known."""
+    main = getattr(model, "main_input_name", "input_ids")
+    if main not in inputs:
+        return f"its batch has no '{main}'"
+    text = model.config.get_text_config()
+    if getattr(text, "add_cross_attention", False) and not model.config.is_encoder_decoder:
+        return "a decoder with cross-attention generates only as a part of an encoder-decoder"
+    places = getattr(text, "max_position_embeddings", None)
+    length = inputs[main].shape[-1]
+    if main == "input_ids" and places is not None and length + STEPS > places:
+        return f"its batch has {length} tokens, which leaves no room for {STEPS} more of {places}"
+    return None
 
 
 def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset, sites: Sequence[LiveSite]) -> Computed:
     """What the model computes with all other heads gated off, and while it generates.
 
     Raises:
-        UnsupportedModel: The model cannot run the batch; or it does not reach a site that is to lose heads: nothing
-            would be compared there.
+        UnsupportedModel: The model cannot run the batch, or generate from it; or it does not reach a site that is to
+            lose heads: nothing would be compared there.
         SurgeryFailed: What it computes is not finite.
     """
     reached: set[str] = set()
@@ -137,7 +168,6 @@ def gated_outputs(model: Any, inputs: Mapping[str, Tensor], subset: Subset, site
         with masked(model, subset, sites):
             with _handed_on(sites, subset) as heads:
                 expected = first_outputs(model, inputs)
-            # The second step reads the cache: its length is where a site without heads in the first layer would show.
             steps = _generated_if_it_can(model, inputs)
     finally:
         for handle in handles:

@@ -110,8 +110,8 @@ def reproduce(
     threads: int = 1,
     watch: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Progress, list[Record]]:
-    """Carry out an experiment; what is done already is not done again. Writes `report.html` into its directory.
+) -> tuple[Progress, list[Record], list[str]]:
+    """Carry out an experiment; what is done already is not done again.
 
     Args:
         plan: What to do, and where.
@@ -122,13 +122,11 @@ def reproduce(
         say: Told in a line what goes on.
 
     Returns:
-        How all runs went, and the records.
+        How all runs went, the records, and what is wrong with those that cannot be read.
 
     Raises:
         PruningError: See `run_sweep`, `Plan.runs` and `Plan.write_data`.
     """
-    from headcount.report import write_report
-
     runs = plan.runs()
     plan.write_data()
     total = Progress()
@@ -144,11 +142,7 @@ def reproduce(
         total.seconds += progress.seconds
     if plan.experiment.speed is not None:
         measure_speed(runs, plan.output, say, **plan.experiment.speed)
-    records, problems = read_records(plan.output / "runs", plan.output / "failed")
-    page = plan.output / "report.html"
-    write_report(records, page, title=plan.experiment.title, problems=problems)
-    say(f"Wrote {page}.")
-    return total, records
+    return total, *read_records(plan.output / "runs", plan.output / "failed")
 
 
 def needed(runs: Sequence[Run], output: Path) -> dict[str, str]:

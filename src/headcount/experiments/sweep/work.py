@@ -136,19 +136,15 @@ class Work:
             DiskFull: No other run would do better.
         """
         import torch
-        import transformers
 
         from headcount.experiments.run import run_recipe
-        from headcount.running.matmul import fast_matmul
+        from headcount.running.quiet import silence_libraries
 
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        silence_libraries()
         torch.set_num_threads(self.threads)
         name, place = self.run.name, self.place
-        products = fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu")  # as the command `run` does
         # What it says, and the record of a failure, need room too.
-        with products, naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
+        with naming_a_full_disk(place.run(name)), FileLock(place.root / "runs" / f".{name}.lock"):
             try:
                 with naming_a_full_disk(place.run(name)):
                     if not place.is_done(self.run):  # by a process that was thought to be dead

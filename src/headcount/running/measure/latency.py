@@ -16,7 +16,6 @@ from torch import nn
 from headcount.anatomy.example import evaluating
 from headcount.errors import BadRecipe
 from headcount.running.libraries import torch_threads
-from headcount.running.matmul import matmul_precision
 from headcount.running.measure.flops import forward_flops, model_inputs, token_batch
 from headcount.running.measure.size import Size, parameters
 from headcount.running.runtimes import PyTorch, Runner
@@ -71,7 +70,7 @@ class Comparison:
         warmup: Rounds before those, thrown away.
         seed: Seed of the batch's tokens.
         device: Where the models ran.
-        matmul: Precision of float32 products, as `matmul_precision` names it: the CPU's speed depends on it.
+        matmul: Precision of float32 products, as `torch.get_float32_matmul_precision` names it: speed depends on it.
     """
 
     timings: tuple[Timing, ...]
@@ -169,7 +168,14 @@ def compare(
                     samples[name].append(milliseconds)
     timings = summarise(samples, facts, tokens=batch_size * length)
     where = str(device)
-    return Comparison(timings, batch_size, length, threads, rounds, warmup, seed, where, matmul_precision())
+    return Comparison(timings, batch_size, length, threads, rounds, warmup, seed, where, _matmul_precision())
+
+
+def _matmul_precision() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # PyTorch's answer where a setting for one backend contradicts the one for all
+        return "mixed"
 
 
 def summarise(samples: Mapping[str, Sequence[float]], facts: Mapping[str, Facts], tokens: int) -> tuple[Timing, ...]:
