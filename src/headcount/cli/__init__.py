@@ -1,6 +1,7 @@
 """The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -47,15 +48,16 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0; 1 for errors of ours, in one line; 2 for wrong usage."""
+    """Run the command line. Exit codes: 0; 1 for errors, in one line; 2 for wrong usage; 28 for a full disk."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no … is no reason to lose a training
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         app()
     except PruningError as error:
-        print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+        with suppress(OSError):  # standard error may be a file on the disk that is full
+            print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"headcount: {where}{error.strerror or error}", file=sys.stderr)

@@ -8,9 +8,9 @@ import typer
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
-from headcount.cli.experiments import list_runs, pool_of
+from headcount.cli.experiments import list_runs, pool_of, saying_how_to_go_on
 from headcount.cli.terminal import print_json, print_lines, print_table, say
-from headcount.errors import BadRecipe, PruningError
+from headcount.errors import BadRecipe
 
 
 def reproduce(
@@ -78,11 +78,8 @@ def reproduce(
         _ask(experiment, runs)
 
     pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
-    try:
-        with Watch() as watch:
-            progress, records = carry_out(plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say)
-    except KeyboardInterrupt:
-        raise PruningError(f"Stopped. What is done is in {place}; the same command goes on.") from None
+    with saying_how_to_go_on(place), Watch() as watch:
+        progress, records = carry_out(plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say)
     ours = show(records, experiment.shows)
     if json_:
         print_json({"published": experiment.published, "ours": ours, "failed": progress.failed})

@@ -1,5 +1,6 @@
-"""TOML files whose errors name the line."""
+"""TOML files whose errors name the line, and JSON files that say the same."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
 
 @dataclass(frozen=True)
 class Document:
-    """A TOML file that was read.
+    """A TOML file, or a JSON file, that was read.
 
     Attributes:
         name: Of the file.
@@ -35,15 +36,19 @@ class Document:
         """Read a file.
 
         Raises:
-            BadRecipe: There is none, or it is not TOML; the message has the line.
+            BadRecipe: There is none, or it is not TOML (JSON, if its name ends so); the message has the line.
         """
+        kind = "JSON" if path.suffix == ".json" else "TOML"
         try:
             text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark of its encoding
-            return cls(str(path), text, tomllib.loads(text))
+            data = json.loads(text) if kind == "JSON" else tomllib.loads(text)
         except FileNotFoundError:
             raise BadRecipe(f"There is no file '{path}'.") from None
         except (OSError, ValueError) as error:
-            raise BadRecipe(f"{path}: cannot be read as TOML: {error}.") from error
+            raise BadRecipe(f"{path}: cannot be read as {kind}: {error}.") from error
+        if not isinstance(data, dict):
+            raise BadRecipe(f'{path}: got JSON that is no object. Write {{"model": …}}.')
+        return cls(str(path), text, data)
 
     def part(self, name: str) -> "Document":
         """One table of the file as a document of its own, whose errors name the lines of the file."""

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
-from headcount.experiments.sweep.work import Place, Work, record_failure
+from headcount.experiments.sweep.place import Place
+from headcount.experiments.sweep.work import Work
 from headcount.settings.writing import naming_a_full_disk
 
 
@@ -28,7 +29,7 @@ class Pool(Protocol):
         """The runs that ended meanwhile, each with None or why it failed.
 
         Raises:
-            DiskFull: See `Work.carry_out`.
+            DiskFull: See `Work.outcome`.
         """
         ...
 
@@ -96,10 +97,11 @@ def run_sweep(
         DiskFull: The disk is full. What was done stays; the sweep goes on when it is called again.
     """
     place = Place(output.resolve())
-    with place.alone({run.name for run in runs}):
+    with place.alone():
         progress, waiting = Progress(), []
         for run in runs:
             if place.is_done(run):
+                place.tidy(run.name)
                 progress.done.append(run.name)
             elif not retry and (why := place.failed(run)) is not None:
                 progress.failed[run.name] = why
@@ -127,7 +129,9 @@ def _work_off(
     try:
         while progress.pending or progress.running:
             while progress.pending and len(progress.running) < pool.size:
-                run = _next([by_name[name] for name in progress.pending], [by_name[name] for name in progress.running])
+                run = choose_next(
+                    [by_name[name] for name in progress.pending], [by_name[name] for name in progress.running]
+                )
                 progress.pending.remove(run.name)
                 progress.running[run.name] = time.monotonic()
                 place.failure(run.name).unlink(missing_ok=True)  # of an earlier try
@@ -138,16 +142,16 @@ def _work_off(
                     progress.done.append(name)
                 else:
                     progress.failed[name] = error
-                    if not place.failure(name).is_file():  # its process could not say so itself
+                    if not place.failure(name).is_file():  # its process could not write it
                         with naming_a_full_disk(place.failure(name)):
-                            record_failure(by_name[name], place, error)
+                            place.record_failure(by_name[name], error)
             watch(progress)
     finally:
         pool.close()
 
 
-def _next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
-    """The first run that need not wait for a stage of training that another is at."""
+def choose_next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
+    """Return the first run that need not wait for a stage of training that another is at."""
     busy = {_beginning(run.recipe) for run in running}
     return next((run for run in waiting if _beginning(run.recipe) not in busy), waiting[0])
 

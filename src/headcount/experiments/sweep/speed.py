@@ -5,12 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from headcount.errors import PruningError
 from headcount.experiments.grid import Run
-from headcount.experiments.sweep.work import Place
-from headcount.running.matmul import fast_matmul
+from headcount.experiments.sweep.place import Place
 from headcount.running.preview import compare_shapes
 from headcount.settings.records import RECORD_NAME, machine, read_record
 
@@ -29,11 +26,6 @@ def measure_speed(
         say: Told in a line what goes on; and why a structure could not be measured, which does not stop the others.
         conditions: Of `measure.compare`: batch_size, length, threads, rounds, warmup.
     """
-    with fast_matmul(device="cuda" if torch.cuda.is_available() else "cpu"):  # as the command `bench` does
-        _measure(runs, output, say, conditions)
-
-
-def _measure(runs: Sequence[Run], output: Path, say: Callable[[str], None], conditions: dict[str, Any]) -> None:
     known: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         directory = Place(output.resolve()).run(run.name)
