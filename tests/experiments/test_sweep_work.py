@@ -151,7 +151,10 @@ def test_a_run_of_a_sweep_can_be_carried_out_by_hand(work: Work) -> None:
         ran = headcount("run", work.place.recipe(name), "-o", root, "--in-sweep", "--no-model")
         assert ran.returncode == 0 and f"Wrote {root / 'runs' / name}.\n" in ran.stdout, ran.stderr
     assert work.place.is_done(work.run) and not work.place.failure(name).exists()
-    assert not list((root / "runs").rglob("model.safetensors")) and len(list(work.place.shared.glob("*/checkpoint-*"))) == 1
+    assert (
+        not list((root / "runs").rglob("model.safetensors"))
+        and len(list((root / "shared").glob("*/checkpoint-*"))) == 1
+    )
     bad = Run("bad", Recipe(**{**vars(work.run.recipe), "keep": 9}))
     work.place.recipe("bad").write_text(json.dumps(bad.recipe.to_json()))
     assert headcount("run", work.place.recipe("bad"), "-o", root, "--in-sweep").returncode == 1

@@ -5,11 +5,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from headcount.errors import BadRecipe, DiskFull
 from headcount.experiments.sweep.work import Work
 
+RETRIES = 5
+"""How many times a run whose node died is started again."""
 ANSWER_WITHIN = 5.0
 """Seconds in which an address has to answer."""
 
@@ -23,7 +24,6 @@ class Cluster:
         address: Of the cluster: `host:port`, `ray://host:port`, or `auto`: the one this machine belongs to.
         cpus: Cores of each run; fractions are allowed.
         gpus: Accelerators of each run, likewise.
-        retries: How many times a run whose node died is started again.
         say: Told in a line that no node has room for a run, yet.
 
     Raises:
@@ -35,7 +35,6 @@ class Cluster:
         address: str = "auto",
         cpus: float = 1.0,
         gpus: float = 0.0,
-        retries: int = 5,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not (cpus >= 0 and gpus >= 0 and cpus + gpus > 0) or (gpus > 1 and gpus != int(gpus)):
@@ -44,7 +43,7 @@ class Cluster:
                 "below 1, or a whole number."
             )
         self._ray = _join(address)
-        self._task: Any = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(carry_out_from)
+        self._task: Any = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(carry_out_from)
         self._per_run = {"CPU": cpus, "GPU": gpus}
         self._running: dict[Any, Work] = {}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -126,22 +125,20 @@ def _join(address: str) -> Any:
 
 
 def require_answer(address: str) -> None:
-    """Make sure that something answers at a cluster's address; Ray itself waits for minutes.
+    """Make sure that something answers at a cluster's address.
+
+    Ray itself waits there for minutes. Its setting for less (RAY_gcs_rpc_server_reconnect_timeout_s) ends the process.
 
     Raises:
         BadRecipe: Nothing does, or it is no address.
     """
     if address in ("auto", "local"):
         return
-    try:
-        parts = urlsplit(address if "//" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise BadRecipe(f"Got Ray address '{address}'. Give host:port, ray://host:port, or auto.")
     try:
-        socket.create_connection((host, port), timeout=ANSWER_WITHIN).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN).close()
     except OSError as error:
         raise BadRecipe(
             f"Ray at '{address}' does not answer within {ANSWER_WITHIN:g} s: {error}. Start it: ray start --head."

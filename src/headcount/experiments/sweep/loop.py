@@ -1,7 +1,7 @@
 """A grid of recipes in, a directory of records out; what is there already is not done again."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,6 @@ from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
 from headcount.experiments.sweep.place import Place
 from headcount.experiments.sweep.work import Work
-from headcount.settings.writing import naming_a_full_disk
 
 
 class Pool(Protocol):
@@ -26,7 +25,7 @@ class Pool(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[tuple[str, str | None]]:
-        """The runs that ended meanwhile, each with None or why it failed.
+        """Return the runs that ended meanwhile, each with None or why it failed.
 
         Raises:
             DiskFull: See `Work.outcome`.
@@ -34,7 +33,7 @@ class Pool(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop whatever is running."""
+        """Stop the runs."""
         ...
 
 
@@ -80,8 +79,8 @@ def run_sweep(
 ) -> Progress:
     """Carry out the runs that have no record yet.
 
-    A failed run leaves its error and does not stop the others; it is tried again on request. After a kill at any moment
-    the same call goes on: runs that had begun from their last checkpoints.
+    A failed run leaves its error and does not stop the others. After a kill at any moment the same call goes on: runs
+    that had begun continue from their last checkpoints, and runs that are still at work are waited for.
 
     Args:
         runs: What to do; see `Grid.runs`.
@@ -96,9 +95,9 @@ def run_sweep(
         BadRecipe: Another sweep is at work there, or what is there is another recipe's.
         DiskFull: The disk is full. What was done stays; the sweep goes on when it is called again.
     """
-    place = Place(output.resolve())
+    place, progress = Place(output.resolve()), Progress()
+    works: dict[str, Work] = {}
     with place.alone():
-        progress, waiting = Progress(), []
         for run in runs:
             if place.is_done(run):
                 place.tidy(run.name)
@@ -106,48 +105,37 @@ def run_sweep(
             elif not retry and (why := place.failed(run)) is not None:
                 progress.failed[run.name] = why
             else:
-                waiting.append(run)
-        progress.pending = [run.name for run in waiting]
+                works[run.name] = Work(run, place, keep_models, threads)
+        progress.pending = list(works)
         watch(progress)
-        if waiting:
-            _work_off(waiting, place, make_pool, keep_models, threads, progress, watch)
+        if works:
+            pool = make_pool()
+            try:
+                _work_off(works, pool, progress, watch)
+            finally:
+                pool.close()
     return progress
 
 
-def _work_off(
-    waiting: list[Run],
-    place: Place,
-    make_pool: Callable[[], Pool],
-    keep_models: bool,
-    threads: int,
-    progress: Progress,
-    watch: Callable[[Progress], None],
-) -> None:
-    by_name = {run.name: run for run in waiting}
-    pool = make_pool()
+def _work_off(works: Mapping[str, Work], pool: Pool, progress: Progress, watch: Callable[[Progress], None]) -> None:
     progress.size = pool.size
-    try:
-        while progress.pending or progress.running:
-            while progress.pending and len(progress.running) < pool.size:
-                run = choose_next(
-                    [by_name[name] for name in progress.pending], [by_name[name] for name in progress.running]
-                )
-                progress.pending.remove(run.name)
-                progress.running[run.name] = time.monotonic()
-                place.failure(run.name).unlink(missing_ok=True)  # of an earlier try
-                pool.start(Work(run, place, keep_models, threads))
-            for name, error in pool.wait(0.2):
-                progress.seconds.append(time.monotonic() - progress.running.pop(name))
-                if error is None:
-                    progress.done.append(name)
-                else:
-                    progress.failed[name] = error
-                    if not place.failure(name).is_file():  # its process could not write it
-                        with naming_a_full_disk(place.failure(name)):
-                            place.record_failure(by_name[name], error)
-            watch(progress)
-    finally:
-        pool.close()
+    while progress.pending or progress.running:
+        while progress.pending and len(progress.running) < pool.size:
+            waiting, running = ([works[name].run for name in some] for some in (progress.pending, progress.running))
+            work = works[choose_next(waiting, running).name]
+            progress.pending.remove(work.run.name)
+            progress.running[work.run.name] = time.monotonic()
+            work.place.failure(work.run.name).unlink(missing_ok=True)  # of an earlier try
+            pool.start(work)
+        for name, why in pool.wait(0.2):
+            progress.seconds.append(time.monotonic() - progress.running.pop(name))
+            if why is None:
+                progress.done.append(name)
+            else:
+                progress.failed[name] = why
+                if not works[name].place.failure(name).is_file():  # its process could not write it
+                    works[name].place.record_failure(works[name].run, why)
+        watch(progress)
 
 
 def choose_next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
@@ -157,7 +145,7 @@ def choose_next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
 
 
 def _beginning(recipe: Recipe) -> str:
-    """What runs have in common that share their first stage of training: all but budget, method and options.
+    """Return what runs that share their first stage of training have in common: all but budget, method and options.
 
     It only orders the work; what is shared is decided by `Workbench` from weights, data and settings.
     """

@@ -1,8 +1,8 @@
 """The directory of a sweep: where each run's recipe, output, failure and log stand, and which runs are done."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe, differences
 from headcount.methods.automatic import AUTO
 from headcount.settings.records import RECORD_NAME, Record, library_versions, machine, read_record
-
-_FOLDERS = ("recipes", "runs", "failed", "logs", "shared")
+from headcount.settings.writing import naming_a_full_disk
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,6 @@ class Place:
         """What a run said."""
         return self.root / "logs" / f"{name}.log"
 
-    @property
-    def shared(self) -> Path:
-        """The stages of training that runs share."""
-        return self.root / "shared"
-
     def make(self) -> None:
         """Make the directory and its folders.
 
@@ -59,7 +53,7 @@ class Place:
         if self.root.exists() and (not self.root.is_dir() or (self.root / "config.json").is_file()):
             what = "a model's directory" if self.root.is_dir() else "a file"
             raise BadRecipe(f"Output '{self.root}' is {what}. Name another directory for the sweep.")
-        for name in _FOLDERS:
+        for name in ("recipes", "runs", "failed", "logs", "shared"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -78,11 +72,8 @@ class Place:
 
     @contextmanager
     def alone_at(self, name: str) -> Iterator[None]:
-        """Wait for other processes at this run, and keep them out within the block.
-
-        A sweep that was killed leaves its runs at work. What a killed run left half-written is removed.
-        """
-        with FileLock(self.root / "runs" / f".{name}.lock"):
+        """Wait for other processes at this run, tidy up after them, and keep others out within the block."""
+        with FileLock(self.root / "runs" / f".{name}.lock"):  # the system lifts it when a process dies
             self.tidy(name)
             yield
 
@@ -91,7 +82,7 @@ class Place:
 
         Nothing else: a user may have named a directory with a `runs/` of somebody else's.
         """
-        for aside in (self.root / "runs").glob(".*"):
+        for aside in self.run(name).parent.glob(".*"):
             if aside.is_dir() and aside.name[1:].rpartition(".")[0] == name:  # see `writing_directory`
                 shutil.rmtree(aside, ignore_errors=True)
         if (self.run(name) / RECORD_NAME).is_file():
@@ -103,19 +94,16 @@ class Place:
         Raises:
             BadRecipe: It is another recipe's.
         """
-        file = self.run(run.name) / RECORD_NAME
-        if not file.is_file():
-            return False
+        directory = self.run(run.name)
         try:
-            found = read_record(file).recipe
+            found = read_record(directory / RECORD_NAME).recipe
+        except FileNotFoundError:
+            return False
         except CorruptRecord as error:
             raise BadRecipe(f"{error} Or name another output.") from error
-        wanted = run.recipe.to_json()
-        if run.recipe.method == AUTO:  # the record has the method that was chosen
-            wanted["method"] = found.get("method")
-        if changed := differences(_today(found), wanted):
+        if changed := _changes(found, run.recipe):
             raise BadRecipe(
-                f"{file.parent} holds another recipe: {'; '.join(changed)}. Name another output, or remove that run."
+                f"{directory} holds another recipe: {'; '.join(changed)}. Name another output, or remove that run."
             )
         return True
 
@@ -125,20 +113,27 @@ class Place:
             found = read_record(self.failure(run.name))
         except (FileNotFoundError, CorruptRecord):
             return None
-        return None if differences(_today(found.recipe), run.recipe.to_json()) else found.error or ""
+        return None if _changes(found.recipe, run.recipe) else found.error or ""
 
     def record_failure(self, run: Run, error: str) -> None:
-        """Write the record of a run that failed."""
+        """Write the record of a run that failed.
+
+        Raises:
+            DiskFull: The disk is full.
+        """
         record = Record(
             signature="", recipe=run.recipe.to_json(), subset={}, heads="", metrics={}, versions=library_versions(),
             name=run.name, machine=machine(), error=error,
         )  # fmt: skip
-        record.write(self.failure(run.name))
+        with naming_a_full_disk(self.failure(run.name)):
+            record.write(self.failure(run.name))
 
 
-def _today(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recorded recipe with the fields that recipes have got since, at their defaults."""
-    try:
-        return Recipe.from_plain(recipe).to_json()
-    except PruningError:
-        return recipe
+def _changes(recorded: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Return what differs between a recorded recipe and this one, a line each."""
+    wanted = recipe.to_json()
+    if recipe.method == AUTO:  # the record has the method that was chosen
+        wanted["method"] = recorded.get("method")
+    with suppress(PruningError):
+        recorded = Recipe.from_plain(recorded).to_json()  # recipes have got fields since: those have their defaults
+    return differences(recorded, wanted)

@@ -89,16 +89,16 @@ class Work:
             Exception: Whatever went wrong; it stands in the record of the failure too.
         """
         name, place = self.run.name, self.place
+        output, shared = place.run(name), place.root / "shared"
         place.make()
         _log(f"process {os.getpid()}")
-        # The record of a failure needs room too.
-        with naming_a_full_disk(place.run(name)), place.alone_at(name):
+        with place.alone_at(name):
             try:
                 if place.is_done(self.run):
-                    record = read_record(place.run(name) / RECORD_NAME)
+                    record = read_record(output / RECORD_NAME)
                 else:
-                    with naming_a_full_disk(place.run(name)):
-                        record = run_recipe(self.run.recipe, place.run(name), _log, place.shared, self.keep_model)
+                    with naming_a_full_disk(output):
+                        record = run_recipe(self.run.recipe, output, _log, shared, self.keep_model)
             except DiskFull:
                 raise
             except Exception as error:
