@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
@@ -12,6 +12,7 @@ from headcount.experiments.sweep.place import Place
 from headcount.experiments.sweep.work import Work
 
 
+@runtime_checkable
 class Pool(Protocol):
     """What carries runs out: processes of this machine, or a cluster."""
 
