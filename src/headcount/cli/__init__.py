@@ -1,8 +1,9 @@
 """The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
 
+import errno
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,7 +15,7 @@ from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
 from headcount.cli.reproducing import reproduce
 from headcount.cli.translation import distill, shortlist, train_nmt, translate
-from headcount.errors import PruningError
+from headcount.errors import DiskFull, PruningError
 
 app = typer.Typer(
     help="Remove attention heads from Transformers: name a budget, pick a method, get a smaller, faster model.",
@@ -55,10 +56,14 @@ def main() -> None:
     try:
         app()
     except PruningError as error:
-        with suppress(OSError):  # standard error may be a file on the disk that is full
-            print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(" ".join(str(error).split()), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"headcount: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _end(f"{where}{error.strerror or error}", DiskFull.exit_code if full else 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    with suppress(OSError):  # standard error may be a file on the disk that is full
+        print(f"headcount: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -18,8 +18,6 @@ from headcount.settings.writing import naming_a_full_disk, write_atomically
 
 LONGEST = 2000
 """Characters of the recorded reason of a failure. The log has all of it."""
-_UNWRITTEN = 120
-"""Python's exit code of a process whose last words could not be written: its log's disk is full."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Work:
         """
         if self.place.is_done(self.run):
             return None
-        if code in (DiskFull.exit_code, _UNWRITTEN):
+        if code == DiskFull.exit_code:
             raise DiskFull(
                 f"The disk is full: {self.run.name} was not done. Free some space and give the same command again. "
                 f"{self.place.log(self.run.name)} says more."
