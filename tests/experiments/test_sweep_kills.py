@@ -170,10 +170,16 @@ def test_the_next_sweep_waits_for_the_runs_of_a_killed_one(grid_file: Callable[.
     wait_for(lambda: len(processes_of(out)) == 1)
     process.kill()
     process.wait()
-    again = headcount("sweep", file, "-o", out, "--only", "magnitude")
-    assert again.returncode == 0 and "1 of 1 runs done" in again.stdout
+    [left] = processes_of(out)
+    os.kill(left, signal.SIGSTOP)
+    again = begun(file, out, "--only", "magnitude")
+    wait_for(lambda: len(processes_of(out)) == 2)
+    time.sleep(1)
+    assert again.poll() is None and not records_of(out)
+    os.kill(left, signal.SIGCONT)
+    assert again.wait(60) == 0 and len(records_of(out)) == 1
     [log] = out.glob("logs/*.log")
-    assert len(processes_of(out)) == 2 and log.read_text().count("magnitude keeps 2") == 1
+    assert log.read_text().count("magnitude keeps 2") == 1
 
 
 def begun(file: Path, output: Path, *words: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
