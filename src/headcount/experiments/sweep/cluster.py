@@ -90,12 +90,7 @@ class Cluster:
 
 
 def carry_out_from(directory: Path, work: Work) -> int:
-    """Carry a run out by a process of this node, and return its exit code.
-
-    Args:
-        directory: Where the command is given; another if the node has none of that name.
-        work: The run.
-    """
+    """Carry a run out by a process of this node, in that directory if the node has it, and return its exit code."""
     try:
         process = work.begin(directory if directory.is_dir() else None)
     except DiskFull as error:
