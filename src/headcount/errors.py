@@ -1,8 +1,16 @@
 """What can go wrong, in the words of the user. Every message says what was got, what is allowed, what to do."""
 
+import errno
+
 
 class PruningError(Exception):
-    """The base of every error that headcount raises on purpose; the command line prints it in one line, exit code 1."""
+    """The base of every error that headcount raises on purpose; the command line prints it in one line.
+
+    Attributes:
+        exit_code: Of the command line.
+    """
+
+    exit_code = 1
 
 
 class UnsupportedModel(PruningError):
@@ -27,6 +35,8 @@ class CorruptRecord(PruningError):
 
 class DiskFull(PruningError):
     """There is no room left to write; nothing half-written has a name."""
+
+    exit_code = errno.ENOSPC
 
 
 class SurgeryFailed(PruningError):

@@ -49,7 +49,7 @@ def place(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
         (directory / f"train.{side}").write_text("\n".join(lines) + "\n")
         (directory / f"test.{side}").write_text("\n".join(lines[:6]) + "\n")
     grid = next(block for block in blocks("toml", EXPERIMENTS) if "[[grid]]" in block)
-    small = re.sub(r"keep = .*", "keep = [12, 4]", re.sub(r"seed = .*", "seed = 0", grid))
+    small = re.sub(r"keep = .*", "keep = [4]", re.sub(r"seed = .*", "seed = 0", grid))
     (directory / "sweep.toml").write_text(small)
     return directory
 

@@ -7,17 +7,16 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
-from typer.testing import CliRunner
 
 from families import tiny
 from headcount import convert
 from headcount.anatomy import head_map, present
 from headcount.anatomy.example import random_inputs
-from headcount.cli import app
 from headcount.directory.model_files import load, skeleton
 from headcount.errors import BadRecipe, CorruptCheckpoint, UnsupportedModel
 from headcount.surgery.cut import remove_heads
 from headcount.surgery.selfcheck import outputs
+from processes import headcount
 
 
 def pruned_by_transformers_4(kept: dict[int, list[int]], directory: Path) -> Any:
@@ -84,5 +83,5 @@ def test_what_is_not_to_be_converted(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     model = pruned_by_transformers_4({1: [2]}, tmp_path / "old")
-    told = CliRunner().invoke(app, ["convert", str(tmp_path / "old"), str(tmp_path / "new"), "--json"])
-    assert told.exit_code == 0 and json.loads(told.stdout)["kept"] == len(present(model))
+    told = headcount("convert", str(tmp_path / "old"), str(tmp_path / "new"), "--json")
+    assert told.returncode == 0 and json.loads(told.stdout)["kept"] == len(present(model))

@@ -1,27 +1,31 @@
 """Sweeps: whatever stops them, they end with the same records; what runs have in common is trained once."""
 
-import errno
 import json
-import os
-import socket
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sweeps import records_of, runs_of
 
 from headcount.cli.terminal import Watch
-from headcount.errors import BadRecipe, DiskFull
+from headcount.errors import BadRecipe, DiskFull, PruningError
 from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
-from headcount.experiments.sweep import Cluster, Place, Progress, Work, cluster, measure_speed, run_sweep
-from headcount.experiments.sweep.loop import _next
-from headcount.experiments.sweep.workers import _death
+from headcount.experiments.sweep import Cluster, Place, Progress, Work, measure_speed, run_sweep
+from headcount.experiments.sweep.loop import choose_next
 from headcount.settings.records import RECORD_NAME, Record, read_records
 from processes import headcount
+
+
+def in_this_process(work: Work) -> str | None:
+    try:
+        work.carry_out()
+    except DiskFull:
+        raise
+    except PruningError as error:
+        return str(error)
+    return None
 
 
 class Here:
@@ -29,7 +33,7 @@ class Here:
 
     size = 1
 
-    def __init__(self, fail: Callable[[Work], str | None] = Work.carry_out) -> None:
+    def __init__(self, fail: Callable[[Work], str | None] = in_this_process) -> None:
         self.work, self.ended = fail, list[tuple[str, str | None]]()
         self.order: list[str] = []
 
@@ -130,15 +134,26 @@ def test_a_failure_is_that_of_its_recipe_and_of_its_last_try(grid_file: Callable
     assert run_sweep([run], tmp_path, lambda: Here(lambda work: None)).done == [run.name]
 
 
-def test_checkpoints_of_a_run_that_is_whole_are_removed(grid_file: Callable[..., Path], tmp_path: Path) -> None:
-    """It was killed between its record and the end of its tidying up."""
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """One was killed amid its writing, one between its record and the end of its tidying up."""
     others = [".git", ".ipynb_checkpoints", ".whole", "other.checkpoints"]  # a user may have named any directory
     for name in ("whole", "whole.checkpoints", "begun.checkpoints", ".begun.a1b2c3d4", *others):
         (tmp_path / "runs" / name).mkdir(parents=True)
     (tmp_path / "runs" / "whole" / RECORD_NAME).write_text("{}")
-    with Place(tmp_path).alone({"whole", "begun"}):
-        left = {path.name for path in (tmp_path / "runs").iterdir()}
-        assert left == {"begun.checkpoints", "whole", *others}
+    for name in ("whole", "begun"):
+        with Place(tmp_path).alone_at(name):
+            pass
+    left = {path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()}
+    assert left == {"begun.checkpoints", "whole", *others}
+
+
+def test_the_checkpoints_of_a_run_that_is_done_are_removed(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
+    for name in (run.name, f"{run.name}.checkpoints"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    record_of(run.recipe).write(tmp_path / "runs" / run.name / RECORD_NAME)
+    assert run_sweep([run], tmp_path, pytest.fail).done == [run.name]
+    assert not (tmp_path / "runs" / f"{run.name}.checkpoints").exists()
 
 
 def record_of(recipe: Recipe) -> Record:
@@ -167,76 +182,13 @@ def test_a_full_disk_stops_the_sweep_and_fails_no_run(grid_file: Callable[..., P
     def full(work: Work) -> str | None:
         if work.run == runs[1]:
             raise DiskFull("The disk is full")
-        return work.carry_out()
+        return in_this_process(work)
 
     pool = Here(full)
     with pytest.raises(DiskFull):
         run_sweep(runs[:3], tmp_path / "out", lambda: pool, keep_models=False)
     assert pool.order == [runs[0].name, runs[1].name] and not list((tmp_path / "out" / "failed").iterdir())
     assert len(run_sweep(runs[:3], tmp_path / "out", Here, keep_models=False).done) == 3
-
-
-@pytest.mark.parametrize("where", ["run", "failure", "log"])
-def test_a_full_disk_is_no_fault_of_the_runs_wherever_it_is_met(
-    where: str, grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
-    work = Work(run, Place(tmp_path), False, 1)
-
-    def full(*args: Any) -> None:
-        if where == "log":
-            os.write(2, b"what it says")
-        raise OSError(errno.ENOSPC, "full") if where == "run" else ValueError("unlucky")
-
-    monkeypatch.setattr("headcount.experiments.run.run_recipe", full)
-    if where == "failure":
-        monkeypatch.setattr(Record, "write", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with Place(tmp_path).alone():
-        if where == "log":
-            if not Path("/dev/full").exists():
-                pytest.skip("no device that is always full")
-            work.place.log(run.name).symlink_to("/dev/full")
-        with pytest.raises(DiskFull), work.logged() if where == "log" else nullcontext():
-            work.carry_out()
-    assert not list((tmp_path / "failed").iterdir())
-
-
-def test_an_error_of_many_lines_is_cut(
-    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process could not get more than 64 KB through a pipe that nobody reads before it ends."""
-    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
-
-    def fail(*args: Any) -> None:
-        raise ValueError("missing key\n" * 10_000)
-
-    monkeypatch.setattr("headcount.experiments.run.run_recipe", fail)
-    with Place(tmp_path).alone():
-        why = Work(run, Place(tmp_path), False, 1).carry_out()
-    assert why is not None and why.startswith("ValueError: missing key missing") and len(why) == 2000
-
-
-def test_what_a_run_says_goes_to_its_log(grid_file: Callable[..., Path], tmp_path: Path, capfd: Any) -> None:
-    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
-    work = Work(run, Place(tmp_path), False, 1)
-    with Place(tmp_path).alone(), pytest.raises(KeyError), work.logged():
-        os.write(2, b"inside\n")
-        raise KeyError
-    os.write(2, b"after\n")
-    told = capfd.readouterr().err
-    assert "after" in told and "inside" not in told
-    assert (tmp_path / "logs" / f"{run.name}.log").read_text().endswith("inside\n")
-
-
-def test_on_a_cluster_paths_are_those_of_where_the_command_was_given(
-    grid_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [run, *_] = runs_of(grid_file(["magnitude"], [2], [0]))
-    monkeypatch.setattr(Work, "logged", lambda work: nullcontext())
-    monkeypatch.setattr(Work, "carry_out", lambda work: str(Path.cwd()))
-    monkeypatch.chdir(Path.cwd())
-    for directory in (tmp_path, tmp_path / "none"):
-        assert cluster._carry_out(Work(run, Place(tmp_path), False, 1), directory) == (False, str(tmp_path.resolve()))
 
 
 @pytest.mark.parametrize("need", [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.5), (1.0, 1.5), (float("nan"), 0.0)])
@@ -259,19 +211,8 @@ def test_no_run_waits_for_anothers_training_while_there_is_other_work(grid_file:
     at_work = next(run for run in runs if run.name == "magnitude-k2-s0")
     waiting = [run for run in runs if run != at_work]
     waiting.sort(key=lambda run: (run.recipe.method != "random", run.recipe.seed))
-    assert _next(waiting, [at_work]).name == "random-k2-s1"
-    assert _next(waiting[:1], [at_work]).name == "random-k2-s0"
-
-
-@pytest.mark.slow
-def test_an_address_that_answers_and_is_not_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "JOINED_WITHIN", 8.0)
-    with socket.socket() as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
-        address = f"127.0.0.1:{mute.getsockname()[1]}"
-        with pytest.raises(BadRecipe, match=f"What answers at '{address}' is not Ray.* within 8 s"):
-            Cluster(address)
+    assert choose_next(waiting, [at_work]).name == "random-k2-s1"
+    assert choose_next(waiting[:1], [at_work]).name == "random-k2-s0"
 
 
 def test_what_the_command_refuses(grid_file: Callable[..., Path], tmp_path: Path) -> None:
@@ -308,12 +249,6 @@ def test_what_would_be_done_is_listed(grid_file: Callable[..., Path], tmp_path: 
     shown = headcount(*words).stdout
     assert "random-k2-s1" in shown and "magnitude" not in shown and "2 runs" in shown
     assert not (tmp_path / "out").exists()
-
-
-def test_how_a_process_died_in_words() -> None:
-    assert _death(-9) == "The process was killed by SIGKILL; perhaps it ran out of memory."
-    assert _death(-40) == "The process was killed by signal 40."  # of real time: it has no name
-    assert _death(3) == "The process ended with exit code 3. Its log says more."
 
 
 def test_a_recipe_in_a_file_is_carried_out(grid_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -29,8 +30,12 @@ def test_a_process_that_dies_fails_its_run_alone(
 
     def kill_the_first(progress: Progress) -> None:
         log = tmp_path / "out" / "logs" / f"{runs[0].name}.log"
-        if runs[0].name in progress.running and log.is_file() and (found := log.read_text().rpartition("process ")[2]):
-            os.kill(int(found.split()[0]), signal.SIGKILL)
+        if (
+            runs[0].name in progress.running
+            and log.is_file()
+            and (found := re.findall(r" process (\d+)\n", log.read_text()))
+        ):
+            os.kill(int(found[-1]), signal.SIGKILL)
 
     progress = run_sweep(runs, tmp_path / "out", lambda: Workers(2), keep_models=False, watch=kill_the_first)
     assert progress.done == [runs[1].name]
@@ -39,14 +44,14 @@ def test_a_process_that_dies_fails_its_run_alone(
     assert len(again.done) == 2 and again.failed == {}
 
 
-KILLS, RUNS = 10, 30
+KILLS, RUNS = 10, 24
 WORDS = ("--workers", "2", "--threads", "1", "--no-models")
 
 
 @pytest.fixture(scope="module")
-def thirty(grid_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A grid of thirty runs, and their records from a sweep that was left alone."""
-    file, output = grid_file(["magnitude", "random", "ste", "gradual"], [2, 4, 6], [0, 1]), tmp_path_factory.mktemp("a")
+def grid(grid_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A grid of 24 runs, and their records from a sweep that was left alone."""
+    file, output = grid_file(["magnitude", "random", "ste"], [2, 4, 6], [0, 1]), tmp_path_factory.mktemp("a")
     alone = headcount("sweep", file, "-o", output, *WORDS)
     assert alone.returncode == 0, alone.stderr
     records = records_of(output)
@@ -55,23 +60,27 @@ def thirty(grid_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 @slow
-def test_a_sweep_killed_ten_times_ends_as_one_left_alone(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    file, records = thirty
+def test_a_sweep_killed_ten_times_ends_as_one_left_alone(grid: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    file, records = grid
     chance, kills, out = random.Random(0), 0, tmp_path / "out"
     command = [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), *WORDS]
     while kills < KILLS:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         wait_for(partial(at_work, tmp_path / "out", process))
         # At a random moment, but before so many runs are done that too few are left for ten kills.
         until, done = time.monotonic() + chance.uniform(0, 4), len(records_of(out))
         while time.monotonic() < until and len(records_of(out)) < done + 2:
             time.sleep(0.02)
         assert process.poll() is None
-        process.kill()
+        if kills % 2:  # the sweep with its runs, as when a machine goes down
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # the sweep alone: its runs stay at work, and the next sweep waits for them
+            process.kill()
         kills += 1
         process.wait()
     assert len(records_of(out)) < RUNS  # there was something left to kill to the last
-    time.sleep(1)  # its processes die with it
     again = headcount("sweep", file, "-o", tmp_path / "out", *WORDS)
     assert again.returncode == 0, again.stderr
     assert records_of(tmp_path / "out") == records
@@ -119,9 +128,9 @@ nodes.shutdown()
 
 
 @slow
-def test_the_same_sweep_on_a_cluster_that_loses_a_node(thirty: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_the_same_sweep_on_a_cluster_that_loses_a_node(grid: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    file, records = thirty
+    file, records = grid
     (tmp_path / "on_ray.py").write_text(RAY)
     ended = subprocess.run(
         [sys.executable, tmp_path / "on_ray.py", file, tmp_path / "out"], capture_output=True, text=True, timeout=900
@@ -137,18 +146,52 @@ def test_the_same_sweep_on_a_cluster_that_loses_a_node(thirty: tuple[Path, dict[
 
 
 @slow
-def test_ctrl_c_stops_at_once_and_says_how_to_go_on(grid_file: Callable[..., Path], tmp_path: Path) -> None:
-    file = grid_file(["ste"], [2, 3, 4, 5, 6], [0, 1, 2, 3])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(tmp_path / "out"), "--workers", "2"],
-        stderr=subprocess.PIPE, text=True,
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_the_runs_and_say_how_to_go_on(
+    number: signal.Signals, grid_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    process = begun(grid_file(["ste"], [2, 3, 4, 5, 6], [0, 1, 2, 3]), tmp_path / "out", stderr=subprocess.PIPE)
+    timer = threading.Timer(300, process.kill)
+    timer.start()
+    wait_for(lambda: len(processes_of(tmp_path / "out")) == 2)
+    process.send_signal(number)
+    _, error = process.communicate()
+    timer.cancel()
+    assert process.returncode == 1 and b"Stopped. What is done is in" in error and b"Traceback" not in error
+    for each in processes_of(tmp_path / "out"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(each, 0)
+
+
+@slow
+def test_the_next_sweep_waits_for_the_runs_of_a_killed_one(grid_file: Callable[..., Path], tmp_path: Path) -> None:
+    file, out = grid_file(["magnitude"], [2], [0]), tmp_path / "out"
+    process = begun(file, out, "--only", "magnitude")
+    wait_for(lambda: len(processes_of(out)) == 1)
+    process.kill()
+    process.wait()
+    [left] = processes_of(out)
+    os.kill(left, signal.SIGSTOP)
+    again = begun(file, out, "--only", "magnitude")
+    wait_for(lambda: len(processes_of(out)) == 2)
+    time.sleep(1)
+    assert again.poll() is None and not records_of(out)
+    os.kill(left, signal.SIGCONT)
+    assert again.wait(60) == 0 and len(records_of(out)) == 1
+    [log] = out.glob("logs/*.log")
+    assert log.read_text().count("magnitude keeps 2") == 1
+
+
+def begun(file: Path, output: Path, *words: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "headcount", "sweep", str(file), "-o", str(output), "--workers", "2", *words],
+        stdout=subprocess.DEVNULL, stderr=stderr,
         # A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    timer = threading.Timer(300, process.kill)
-    timer.start()
-    wait_for(lambda: bool(list((tmp_path / "out").glob("logs/*"))))
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
-    timer.cancel()
-    assert process.returncode == 1 and "Stopped. What is done is in" in error and "Traceback" not in error
+
+
+def processes_of(output: Path) -> list[int]:
+    """The numbers of the processes that runs had, from their logs."""
+    logs = [log.read_text() for log in output.glob("logs/*.log")]
+    return [int(number) for log in logs for number in re.findall(r" process (\d+)\n", log)]

@@ -1,6 +1,9 @@
 """The command line: parse, call, print. `--json` prints plain data; errors of ours are one line and exit code 1."""
 
+import errno
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -13,7 +16,7 @@ from headcount.cli.pruning import evaluate, heads, methods, prune
 from headcount.cli.reporting import report
 from headcount.cli.reproducing import reproduce
 from headcount.cli.translation import distill, shortlist, train_nmt, translate
-from headcount.errors import PruningError
+from headcount.errors import DiskFull, PruningError
 
 
 def _usual(default: object) -> str | None:
@@ -41,7 +44,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0; 1 for errors of ours, in one line; 2 for wrong usage."""
+    """Run the command line. Exit codes: 0; 1 for errors, in one line; 2 for wrong usage; 28 for a full disk."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no … is no reason to lose a training
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -52,12 +55,16 @@ def main() -> None:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         asked = " ".join(["headcount", *(error.command_chain or ())])
-        print(f"headcount: {' '.join(str(error).split())} See: {asked} --help", file=sys.stderr)
-        sys.exit(2)
+        _end(f"{' '.join(str(error).split())} See: {asked} --help", 2)
     except PruningError as error:
-        print(f"headcount: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+        _end(" ".join(str(error).split()), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"headcount: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _end(f"{where}{error.strerror or error}", DiskFull.exit_code if full else 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    with suppress(OSError):  # standard error may be a file on the disk that is full
+        print(f"headcount: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 MANY = 1000
 """A grid of more runs than this is asked about."""
 
-File = Annotated[Path, Parameter(help="A TOML file.")]
+File = Annotated[Path, Parameter(help="A TOML file, or a JSON file with the same names.")]
 Changes = Annotated[
     list[str] | None,
     Parameter("--set", help="In place of the file's: data.train=other.tsv, training.epochs=1, seed=[0,1]."),
@@ -36,10 +38,21 @@ def run(
     *,
     output: of.Output,
     changes: Changes = None,
+    model: Annotated[
+        bool, Parameter(help="Write the pruned model; without it, the record alone.", negative="--no-model")
+    ] = True,
+    in_sweep: Annotated[
+        bool,
+        Parameter(
+            "--in-sweep",
+            help="The output is a sweep's directory. Share the sweep's stages of training, wait for another process "
+            "at the same run, and write into runs/ or failed/ under the file's name.",
+        ),
+    ] = False,
     threads: of.Threads = None,
     json_: Json = False,
 ) -> None:
-    """Carry out the recipe of a TOML file: headcount prune, with everything in a file."""
+    """Carry out the recipe of a file: headcount prune, with everything in a file."""
     from headcount.experiments.grid import read_recipe
     from headcount.experiments.run import run_recipe
     from headcount.settings.toml import Document
@@ -47,9 +60,16 @@ def run(
 
     wanted = read_recipe(Document.read(recipe), named_values("--set", changes))
     set_up(threads)
-    record = run_recipe(wanted, output, say)
+    if in_sweep:
+        from headcount.experiments.grid import Run
+        from headcount.experiments.sweep import Place, Work
+
+        place = Place(output.resolve())
+        record, output = Work(Run(recipe.stem, wanted), place, model).carry_out(), place.run(recipe.stem)
+    else:
+        record = run_recipe(wanted, output, say, keep_model=model)
     if is_first_process():
-        show(record, output, json_)
+        show(record, output, json_, loads=model)
 
 
 def sweep(
@@ -91,13 +111,10 @@ def sweep(
     from headcount.experiments.sweep import measure_speed, run_sweep
 
     pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
-    try:
-        with Watch() as watch:
-            progress = run_sweep(
-                runs, output, pool, retry=retry, keep_models=models, threads=threads or share, watch=watch.show
-            )
-    except KeyboardInterrupt:
-        raise PruningError(f"Stopped. What is done is in {output}; the same command goes on.") from None
+    with saying_how_to_go_on(output), Watch() as watch:
+        progress = run_sweep(
+            runs, output, pool, retry=retry, keep_models=models, threads=threads or share, watch=watch.show
+        )
     if json_:
         print_json({"done": sorted(progress.done), "failed": progress.failed})
     else:
@@ -173,6 +190,20 @@ def pool_of(
         raise BadRecipe("--ray-cpus and --ray-gpus are of runs on a Ray cluster. Name it: --ray auto, or host:port.")
     workers = workers or 1
     return partial(Workers, workers), max(1, (os.cpu_count() or 1) // workers)
+
+
+@contextmanager
+def saying_how_to_go_on(output: Path) -> Iterator[None]:
+    """Within the block, Ctrl-C and SIGTERM stop the runs, and are an error that says how to go on.
+
+    Raises:
+        PruningError: One of them came.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise PruningError(f"Stopped. What is done is in {output}; the same command goes on.") from None
 
 
 def list_runs(runs: "Sequence[Run]", json_: bool) -> None:

@@ -119,8 +119,8 @@ def prune(
     show(run_recipe(wanted, output, say), output, json_)
 
 
-def show(record: Any, output: Path, json_: bool) -> None:
-    """Print what a run gave."""
+def show(record: Any, output: Path, json_: bool, loads: bool = True) -> None:
+    """Print what a run gave, and how its model is loaded if it was written."""
     if json_:
         return print_json(record.to_json())
     after, before = record.size["after"], record.size["before"]
@@ -135,8 +135,8 @@ def show(record: Any, output: Path, json_: bool) -> None:
             }
         ]
     )
-    loading = f"Wrote {output}. Load it: import headcount, then AutoModel….from_pretrained('{output}')."
-    print_lines(record.signature, loading)
+    loading = f" Load it: import headcount, then AutoModel….from_pretrained('{output}')." if loads else ""
+    print_lines(record.signature, f"Wrote {output}.{loading}")
 
 
 @takes(data=DATA_FLAGS.without("train", "development", "train_limit", "vocabulary", "coverage"))

@@ -8,10 +8,10 @@ from cyclopts import Parameter
 
 from headcount.cli import arguments as of
 from headcount.cli.arguments import Json
-from headcount.cli.experiments import list_runs, pool_of
+from headcount.cli.experiments import list_runs, pool_of, saying_how_to_go_on
 from headcount.cli.flags import named_values
 from headcount.cli.terminal import confirm, print_json, print_lines, print_table, say
-from headcount.errors import BadRecipe, PruningError
+from headcount.errors import BadRecipe
 
 
 def reproduce(
@@ -79,13 +79,10 @@ def reproduce(
         _ask(experiment, runs)
 
     pool, share = pool_of(workers, ray, ray_cpus, ray_gpus)
-    try:
-        with Watch() as watch:
-            progress, records, problems = carry_out(
-                plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say
-            )
-    except KeyboardInterrupt:
-        raise PruningError(f"Stopped. What is done is in {place}; the same command goes on.") from None
+    with saying_how_to_go_on(place), Watch() as watch:
+        progress, records, problems = carry_out(
+            plan, pool, retry=retry, threads=threads or share, watch=watch.show, say=say
+        )
     page = place / "report.html"
     write_report(records, page, title=experiment.title, problems=problems)
     say(f"Wrote {page}.")

@@ -1,23 +1,18 @@
 """Runs carried out by the nodes of a Ray cluster, on storage that they share."""
 
 import logging
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from headcount.errors import BadRecipe, DiskFull
 from headcount.experiments.sweep.work import Work
 
+RETRIES = 5
+"""How many times a run whose node died is started again."""
 ANSWER_WITHIN = 5.0
 """Seconds in which an address has to answer."""
-JOINED_WITHIN = 60.0
-"""Seconds in which what answers has to take this process in."""
 
 
 class Cluster:
@@ -29,7 +24,6 @@ class Cluster:
         address: Of the cluster: `host:port`, `ray://host:port`, or `auto`: the one this machine belongs to.
         cpus: Cores of each run; fractions are allowed.
         gpus: Accelerators of each run, likewise.
-        retries: How many times a run whose node died is started again.
         say: Told in a line that no node has room for a run, yet.
 
     Raises:
@@ -41,7 +35,6 @@ class Cluster:
         address: str = "auto",
         cpus: float = 1.0,
         gpus: float = 0.0,
-        retries: int = 5,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not (cpus >= 0 and gpus >= 0 and cpus + gpus > 0) or (gpus > 1 and gpus != int(gpus)):
@@ -49,21 +42,11 @@ class Cluster:
                 f"Got {cpus:g} cores and {gpus:g} GPUs a run. Give numbers from 0 up, not both 0; of GPUs a fraction "
                 "below 1, or a whole number."
             )
-        try:
-            import ray
-        except ImportError as error:
-            raise BadRecipe("Ray is not installed: pip install 'headcount[ray]'.") from error
-        require_answer(address)
-        require_ray(address)
-        self._ray: Any = ray
-        try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
-            raise BadRecipe(f"Ray at '{address}' does not answer: {error}. Start it: ray start --head.") from error
-        self._task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_carry_out)
+        self._ray = _join(address)
+        self._task: Any = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(carry_out_from)
         self._per_run = {"CPU": cpus, "GPU": gpus}
-        self._running: dict[Any, str] = {}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._running: dict[Any, Work] = {}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0.0) >= need for name, need in self._per_run.items()) for node in nodes):
             there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
             say(
@@ -79,21 +62,23 @@ class Cluster:
 
     def start(self, work: Work) -> None:
         """Begin a run, on any node."""
-        self._running[self._task.remote(work, Path.cwd())] = work.run.name
+        self._running[self._task.remote(Path.cwd(), work)] = work
 
     def wait(self, seconds: float) -> list[tuple[str, str | None]]:
-        """The runs that ended meanwhile, each with None or why it failed."""
+        """The runs that ended meanwhile, each with None or why it failed.
+
+        Raises:
+            DiskFull: See `Work.outcome`.
+        """
         ended, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=seconds)
         outcomes = []
         for reference in ended:
-            name = self._running.pop(reference)
+            work = self._running.pop(reference)
             try:
-                full, error = self._ray.get(reference)
+                error = work.outcome(self._ray.get(reference))
             except self._ray.exceptions.RayError as lost:
-                full, error = False, f"Ray lost the run: {' '.join(str(lost).split())[:300]}"
-            if full:
-                raise DiskFull(error)
-            outcomes.append((name, error))
+                error = f"Ray lost the run: {' '.join(str(lost).split())[:300]}"
+            outcomes.append((work.run.name, error))
         return outcomes
 
     def close(self) -> None:
@@ -104,52 +89,51 @@ class Cluster:
         self._ray.shutdown()
 
 
-def _carry_out(work: Work, directory: Path) -> tuple[bool, str | None]:
-    with suppress(OSError):  # another directory is no loss where all paths are absolute
-        os.chdir(directory)
+def carry_out_from(directory: Path, work: Work) -> int:
+    """Carry a run out by a process of this node, in that directory if the node has it, and return its exit code."""
     try:
-        with work.logged():
-            return False, work.carry_out()
+        process = work.begin(directory if directory.is_dir() else None)
     except DiskFull as error:
-        return True, str(error)
+        return error.exit_code
+    try:
+        return process.wait()
+    finally:
+        process.kill()
 
 
-def require_ray(address: str) -> None:
-    """Make sure that what answers is Ray; one that is silent would keep Ray waiting for minutes, in this process too.
+def _join(address: str) -> Any:
+    """Take part in a cluster, and return the library.
 
     Raises:
-        BadRecipe: It does not speak within `JOINED_WITHIN` seconds.
+        BadRecipe: Ray is not installed, or the address does not answer.
     """
-    if address in ("auto", "local"):
-        return
-    join = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
     try:
-        # What else is wrong is told by the attempt that counts.
-        subprocess.run([sys.executable, "-c", join, address], capture_output=True, timeout=JOINED_WITHIN, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BadRecipe(
-            f"What answers at '{address}' is not Ray, or not a cluster that takes part within {JOINED_WITHIN:g} s. "
-            "Start it: ray start --head."
-        ) from error
+        import ray
+    except ImportError as error:
+        raise BadRecipe("Ray is not installed: pip install 'headcount[ray]'.") from error
+    require_answer(address)
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise BadRecipe(f"Ray at '{address}' does not answer: {error}. Start it: ray start --head.") from error
+    return ray
 
 
 def require_answer(address: str) -> None:
-    """Make sure that something answers at a cluster's address; Ray itself waits for minutes.
+    """Make sure that something answers at a cluster's address.
+
+    Ray itself waits there for minutes. Its setting for less (RAY_gcs_rpc_server_reconnect_timeout_s) ends the process.
 
     Raises:
         BadRecipe: Nothing does, or it is no address.
     """
     if address in ("auto", "local"):
         return
-    try:
-        parts = urlsplit(address if "//" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise BadRecipe(f"Got Ray address '{address}'. Give host:port, ray://host:port, or auto.")
     try:
-        socket.create_connection((host, port), timeout=ANSWER_WITHIN).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN).close()
     except OSError as error:
         raise BadRecipe(
             f"Ray at '{address}' does not answer within {ANSWER_WITHIN:g} s: {error}. Start it: ray start --head."

@@ -1,17 +1,18 @@
 """A grid of recipes in, a directory of records out; what is there already is not done again."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headcount.experiments.grid import Run
 from headcount.experiments.recipe import Recipe
-from headcount.experiments.sweep.work import Place, Work, record_failure
-from headcount.settings.writing import naming_a_full_disk
+from headcount.experiments.sweep.place import Place
+from headcount.experiments.sweep.work import Work
 
 
+@runtime_checkable
 class Pool(Protocol):
     """What carries runs out: processes of this machine, or a cluster."""
 
@@ -25,15 +26,15 @@ class Pool(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[tuple[str, str | None]]:
-        """The runs that ended meanwhile, each with None or why it failed.
+        """Return the runs that ended meanwhile, each with None or why it failed.
 
         Raises:
-            DiskFull: See `Work.carry_out`.
+            DiskFull: See `Work.outcome`.
         """
         ...
 
     def close(self) -> None:
-        """Stop whatever is running."""
+        """Stop the runs."""
         ...
 
 
@@ -79,8 +80,8 @@ def run_sweep(
 ) -> Progress:
     """Carry out the runs that have no record yet.
 
-    A failed run leaves its error and does not stop the others; it is tried again on request. After a kill at any moment
-    the same call goes on: runs that had begun from their last checkpoints.
+    A failed run leaves its error and does not stop the others. After a kill at any moment the same call goes on: runs
+    that had begun continue from their last checkpoints, and runs that are still at work are waited for.
 
     Args:
         runs: What to do; see `Grid.runs`.
@@ -95,65 +96,57 @@ def run_sweep(
         BadRecipe: Another sweep is at work there, or what is there is another recipe's.
         DiskFull: The disk is full. What was done stays; the sweep goes on when it is called again.
     """
-    place = Place(output.resolve())
-    with place.alone({run.name for run in runs}):
-        progress, waiting = Progress(), []
+    place, progress = Place(output.resolve()), Progress()
+    works: dict[str, Work] = {}
+    with place.alone():
         for run in runs:
             if place.is_done(run):
+                place.tidy(run.name)
                 progress.done.append(run.name)
             elif not retry and (why := place.failed(run)) is not None:
                 progress.failed[run.name] = why
             else:
-                waiting.append(run)
-        progress.pending = [run.name for run in waiting]
+                works[run.name] = Work(run, place, keep_models, threads)
+        progress.pending = list(works)
         watch(progress)
-        if waiting:
-            _work_off(waiting, place, make_pool, keep_models, threads, progress, watch)
+        if works:
+            pool = make_pool()
+            try:
+                _work_off(works, pool, progress, watch)
+            finally:
+                pool.close()
     return progress
 
 
-def _work_off(
-    waiting: list[Run],
-    place: Place,
-    make_pool: Callable[[], Pool],
-    keep_models: bool,
-    threads: int,
-    progress: Progress,
-    watch: Callable[[Progress], None],
-) -> None:
-    by_name = {run.name: run for run in waiting}
-    pool = make_pool()
+def _work_off(works: Mapping[str, Work], pool: Pool, progress: Progress, watch: Callable[[Progress], None]) -> None:
     progress.size = pool.size
-    try:
-        while progress.pending or progress.running:
-            while progress.pending and len(progress.running) < pool.size:
-                run = _next([by_name[name] for name in progress.pending], [by_name[name] for name in progress.running])
-                progress.pending.remove(run.name)
-                progress.running[run.name] = time.monotonic()
-                place.failure(run.name).unlink(missing_ok=True)  # of an earlier try
-                pool.start(Work(run, place, keep_models, threads))
-            for name, error in pool.wait(0.2):
-                progress.seconds.append(time.monotonic() - progress.running.pop(name))
-                if error is None:
-                    progress.done.append(name)
-                else:
-                    progress.failed[name] = error
-                    if not place.failure(name).is_file():  # its process could not say so itself
-                        with naming_a_full_disk(place.failure(name)):
-                            record_failure(by_name[name], place, error)
-            watch(progress)
-    finally:
-        pool.close()
+    while progress.pending or progress.running:
+        while progress.pending and len(progress.running) < pool.size:
+            waiting, running = ([works[name].run for name in some] for some in (progress.pending, progress.running))
+            work = works[choose_next(waiting, running).name]
+            progress.pending.remove(work.run.name)
+            progress.running[work.run.name] = time.monotonic()
+            work.place.failure(work.run.name).unlink(missing_ok=True)  # of an earlier try
+            pool.start(work)
+        for name, why in pool.wait(0.2):
+            progress.seconds.append(time.monotonic() - progress.running.pop(name))
+            if why is None:
+                progress.done.append(name)
+            else:
+                progress.failed[name] = why
+                if not works[name].place.failure(name).is_file():  # its process could not write it
+                    works[name].place.record_failure(works[name].run, why)
+        watch(progress)
 
 
-def _next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
-    """The first run that need not wait for a stage of training that another is at."""
+def choose_next(waiting: Sequence[Run], running: Sequence[Run]) -> Run:
+    """Return the first run that need not wait for a stage of training that another is at."""
     busy = {_beginning(run.recipe) for run in running}
     return next((run for run in waiting if _beginning(run.recipe) not in busy), waiting[0])
 
 
 def _beginning(recipe: Recipe) -> str:
-    """What runs have in common that share their first stage of training: all but budget, method and options.
+    """Return what runs that share their first stage of training have in common: all but budget, method and options.
 
     It only orders the work; what is shared is decided by `Workbench` from weights, data and settings.
     """

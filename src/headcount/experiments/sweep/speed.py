@@ -7,7 +7,7 @@ from typing import Any
 
 from headcount.errors import PruningError
 from headcount.experiments.grid import Run
-from headcount.experiments.sweep.work import Place
+from headcount.experiments.sweep.place import Place
 from headcount.running.preview import compare_shapes
 from headcount.settings.records import RECORD_NAME, machine, read_record
 
