@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headcount.cli.translation import _new
+from headcount.cli.translation import new_shape
 from headcount.experiments.demo.demonstration import encoder_directory
 from headcount.experiments.demo.parallel_corpus import write
 from headcount.tasks.translation_models import load_translator
@@ -123,7 +123,7 @@ def test_shapes_and_directories_of_one_name(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny-student").mkdir()
     (tmp_path / "mine").mkdir()
-    assert [_new(each) for each in ("tiny-student", "./tiny-student", "mine", "tiny-student,d_model=64")] == [
+    assert [new_shape(each) for each in ("tiny-student", "./tiny-student", "mine", "tiny-student,d_model=64")] == [
         "new:tiny-student", "./tiny-student", "mine", "new:tiny-student,d_model=64",
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_a_run_of_a_sweep_can_be_carried_out_by_hand(work: Work) -> None:
         not list((root / "runs").rglob("model.safetensors"))
         and len(list((root / "shared").glob("*/checkpoint-*"))) == 1
     )
-    bad = Run("bad", Recipe(**{**vars(work.run.recipe), "keep": 9}))
+    bad = Run("bad", replace(work.run.recipe, keep=9))
     work.place.recipe("bad").write_text(json.dumps(bad.recipe.to_json()))
     assert headcount("run", work.place.recipe("bad"), "-o", root, "--in-sweep").returncode == 1
     assert "9" in str(work.place.failed(bad))

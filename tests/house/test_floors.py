@@ -4,13 +4,9 @@ import ast
 from pathlib import Path
 
 import pytest
+from floors import FLOORS
 
 SOURCE = Path(__file__).parents[2] / "src" / "headcount"
-FLOORS = (
-    "cli", "report", "experiments", "methods", "training", "tasks", "data", "running", "directory", "surgery",
-    "importance", "gates", "anatomy", "nmt", "units", "settings", "errors",
-)  # fmt: skip
-"""The house from the top floor down. A file imports from its own folder and from the floors below."""
 ROOT = {"__init__.py", "__init__.pyi", "__main__.py", "errors.py", "py.typed"}
 NO_TORCH = ("report", "units", "settings", "errors")
 

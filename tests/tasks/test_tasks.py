@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from test_translation import SHAPE, parallel
+from translation_recipes import SHAPE
 
 from headcount import Recipe, run_recipe
 from headcount.directory.fingerprint import digest
@@ -22,7 +22,6 @@ from headcount.settings.training import TrainingSettings
 from headcount.tasks import TASKS, is_task, task_class, task_names
 from headcount.tasks.protocol import Collator, LabelKind, Prepared, Task
 
-__all__ = ["parallel"]  # the fixture
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 Made = Callable[..., tuple[Task, Prepared]]
 

@@ -96,6 +96,7 @@ def sweep(
     json_: Json = False,
 ) -> None:
     """Carry out a grid of recipes: any field of the file a list. Started again, it does what is missing."""
+    # Long: its parameters are the flags.
     from headcount.experiments.grid import Grid, having
     from headcount.settings.toml import Document
 

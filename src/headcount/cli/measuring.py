@@ -33,6 +33,7 @@ def bench(
     json_: Json = False,
 ) -> None:
     """Time models next to each other: paired, interleaved; speed-ups are medians of ratios within a round."""
+    # Long: its parameters are the flags.
     from headcount.running.measure import compare, distinct
     from headcount.running.preview import compare_shapes
     from headcount.running.runtimes import open_model

@@ -50,6 +50,7 @@ def reproduce(
     json_: Json = False,
 ) -> None:
     """Carry out a table or figure of the two papers again, and show it beside the published one."""
+    # Long: its parameters are the flags.
     from headcount.experiments.reproduction import read_experiment
 
     if list_:

@@ -48,7 +48,7 @@ def train_nmt(
     from headcount.experiments.run import run_recipe
 
     settings = with_a_length(training_for("translation", training))
-    recipe = Recipe(_new(shape), "unpruned", None, data, task="translation", training=settings, seed=seed)
+    recipe = Recipe(new_shape(shape), "unpruned", None, data, task="translation", training=settings, seed=seed)
     set_up(threads)
     show(run_recipe(recipe, output, say), output, json_)
 
@@ -76,6 +76,7 @@ def translate(
     threads: of.Threads = None,
 ) -> None:
     """Translate standard input to standard output, line for line."""
+    # Long: its parameters are the flags.
     from headcount.nmt import LineTranslator, Search, Shortlist, to_int8
     from headcount.running.device import device_named
     from headcount.tasks.translation_models import load_translator
@@ -137,7 +138,7 @@ def distill(
 
     set_up(threads)
     search = Search(max(5, best) if beam is None else beam, best=best)
-    plan = Distillation(teacher, _new(student), data, search, training_for("translation", training), seed)
+    plan = Distillation(teacher, new_shape(student), data, search, training_for("translation", training), seed)
     show(distil(plan, output, say), output, json_)
 
 
@@ -169,7 +170,7 @@ def shortlist(
     print_lines(f"Wrote {output} ({output.stat().st_size:,} bytes).")
 
 
-def _new(shape: str) -> str:
+def new_shape(shape: str) -> str:
     """A directory as it is; a shape as a new model of it, also where a directory has its name (that is `./NAME`)."""
     from headcount.nmt import PRESETS
 

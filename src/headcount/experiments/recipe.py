@@ -84,6 +84,7 @@ class Recipe(RecipeSettings):
             heads: Heads of the model as it was built.
             examples: Training examples used.
         """
+        # Long: one line for every part of the signature.
         usual, own = task_class(self.task).training, self._signed()
         training = replace(self.training, **{name: getattr(TrainingSettings(), name) for name in self.unused})
         limit = self.data.get("validation_limit")

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from headcount.anatomy import whole_model
 from headcount.anatomy.example import random_inputs
@@ -75,7 +76,7 @@ class PruningCallback(GatesCallback):
             raise BadRecipe("No subset yet: hand this callback to a Trainer, and call its train().")
         return self._subset
 
-    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put gates on the Trainer's model."""
         if args.n_gpu > 1:
             raise BadRecipe(
@@ -89,7 +90,9 @@ class PruningCallback(GatesCallback):
         relaxation = self.method.relaxation(self.keep, 10**9)  # the schedule follows when the steps are known
         self.gates = attach(kwargs["model"], relaxation, sites=self.sites, unit=self.unit, seed=self.seed)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Fit the method's schedules to the Trainer's steps."""
         here: Gates | None = getattr(whole_model(kwargs["model"]), GATES_NAME, None)
         if here is None or here is not self.gates or (here.draws and not state.global_step):
@@ -104,7 +107,9 @@ class PruningCallback(GatesCallback):
             )
         self.gates.relaxation = self.method.relaxation(self.keep, state.max_steps)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Take the gates off, and remove the heads that lost."""
         if self.gates is not None:
             self.gates.warn_if_early()

@@ -25,7 +25,6 @@ from headcount.tasks.translation_vocabulary import new_vocabulary, require_vocab
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class Translation(TranslationData):
     """The task of translating sentences. Its fields: `TranslationData`; see `read_pairs` for what data may be."""
 

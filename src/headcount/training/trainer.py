@@ -21,6 +21,7 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
@@ -45,14 +46,18 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     def __init__(self, gates: Gates | None = None) -> None:
         self.gates, self.grad_scale = gates, 1.0
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Add the penalty's gradient to the loss's, at the scale that mixed precision gave the loss."""
         scaler = getattr(kwargs.get("optimizer"), "scaler", None)
         self.grad_scale = 1.0 if scaler is None else scaler.get_scale()
         if self.gates is not None and (penalty := self.gates.penalty()).requires_grad:
             torch.autograd.backward(penalty * self.grad_scale)
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Step the gates."""
         if self.gates is not None:
             # A first group at a rate of 0, as for frozen embeddings, says nothing of the schedule.
@@ -62,12 +67,19 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
             share = 1.0 if own else min(1.0, float(rate) / peak) if peak else 0.0
             self.gates.step(lr_scale=share, grad_scale=self.grad_scale)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log at the end, whatever the interval: what the training ended with is to be seen."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write the gates' state to the history."""
         if self.gates is not None and "loss" in (logs or {}):
             state.log_history[-1].update(self.gates.watch())
@@ -89,12 +101,19 @@ class StageCallback(GatesCallback):
         super().__init__(gates)
         self.measure, self.keeper, self.clock = measure, keeper, clock
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log at the end, and let the average follow the weights."""
         super().on_step_end(args, state, control, **kwargs)
         self.keeper.follow(kwargs["model"], state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Look at the gates, measure, and let the keeper judge; it may end the training."""
         if "loss" not in (logs or {}):
             return
@@ -108,7 +127,7 @@ class StageCallback(GatesCallback):
             control.should_training_stop = True
             control.should_save = args.save_strategy == "steps"
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the costs so far."""
         if state.is_world_process_zero:
             self.clock.write()
@@ -258,9 +277,16 @@ def _later(schedule: Callable[[int], float], first: int) -> Callable[[int], floa
 class _Bar(ProgressCallback):  # type: ignore[misc]
     """The Trainer's progress bar, which else prints every log to standard output: a command's own output goes there."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Show the loss on the bar."""
-        if self.training_bar is not None and "loss" in (logs or {}):
+        if self.training_bar is not None and logs is not None and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
