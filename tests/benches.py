@@ -13,7 +13,7 @@ from torch import Tensor
 
 from families import VOCABULARY, tiny
 from headcount.settings.training import TrainingSettings
-from headcount.training.trainer import GatesCallback
+from headcount.training.callbacks import GatesCallback
 from headcount.training.workbench import Workbench
 
 Weights = dict[str, Tensor]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headcount.training.trainer import GatesCallback
+from headcount.training.callbacks import GatesCallback
 
 
 class Killed(Exception):

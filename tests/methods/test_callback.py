@@ -1,7 +1,6 @@
 """Pruning in a Trainer of the user's own: budget met, resumable, saved as a pruned model; other methods refused."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from transformers import (
     BertForMultipleChoice,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.optimization import AdafactorSchedule
@@ -177,9 +178,10 @@ def test_what_the_end_needs_is_asked_at_the_beginning(tmp_path: Path) -> None:
 
 
 def test_several_gpus_in_one_process_are_refused(tmp_path: Path) -> None:
-    arguments = SimpleNamespace(n_gpu=2)
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True)
+    arguments._n_gpu = 2
     with pytest.raises(BadRecipe, match="over 2 GPUs in one process"):
-        PruningCallback("ste", keep=5).on_init_end(arguments, None, None, model=tiny("bert"))
+        PruningCallback("ste", keep=5).on_init_end(arguments, TrainerState(), TrainerControl(), model=tiny("bert"))
 
 
 def test_the_scores_of_an_optimiser_that_makes_its_rate_itself(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_documented_task_names_what_is_wrong(regression: type[Any], scores: 
         file.write('\n{"sentence": "ab", "score": "much"}')
     with pytest.raises(BadData, match="validation.jsonl, line 9: got .*much.* a number as 'score'"):
         made("regression")
-    with pytest.raises(BadRecipe, match="'data.max_length' is a whole number, got 'long'"):
+    with pytest.raises(BadRecipe, match="Got data.max_length 'long'. Give a whole number."):
         make_task("regression", {**scores, "max_length": "long"})
 
 

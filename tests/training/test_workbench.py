@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from benches import ROWS, alike, bench, collate, recorded, rows_of, weights
 from families import tiny
@@ -17,7 +17,8 @@ from headcount.gates.relaxations import StraightThrough
 from headcount.gates.trainable import attach
 from headcount.methods import method
 from headcount.settings.training import Stage, TrainingSettings
-from headcount.training.trainer import GatedTrainer, GatesCallback
+from headcount.training.callbacks import GatesCallback
+from headcount.training.trainer import GatedTrainer
 from headcount.training.workbench import Workbench
 from headcount.units.budget import Budget
 from kills import Killed, kill_after
@@ -261,7 +262,7 @@ def test_loss_scaling_finds_its_scale_also_with_frozen_weights(name: str, monkey
     assert on.dynamics[-1]["dropped_gradients"] < 12 * 25
 
 
-def test_the_schedule_is_that_of_the_group_that_learns() -> None:
+def test_the_schedule_is_that_of_the_group_that_learns(tmp_path: Path) -> None:
     """Frozen embeddings may stand in a group of their own, at a rate of 0."""
     model = tiny("bert")
     gates = attach(model, StraightThrough(keep=5))
@@ -271,5 +272,6 @@ def test_the_schedule_is_that_of_the_group_that_learns() -> None:
     optimizer = torch.optim.SGD(groups)
     for group in optimizer.param_groups:
         group["initial_lr"] = 2 * group["lr"]
-    GatesCallback(gates).on_optimizer_step(SimpleNamespace(learning_rate=1e-3), None, None, optimizer=optimizer)
+    arguments = TrainingArguments(str(tmp_path), learning_rate=1e-3, use_cpu=True)
+    GatesCallback(gates).on_optimizer_step(arguments, TrainerState(), TrainerControl(), optimizer=optimizer)
     assert steps == [0.5]

@@ -15,7 +15,7 @@ from headcount.methods import METHODS, method
 from headcount.methods.facts import Method
 from headcount.surgery.cut import remove_heads
 from headcount.surgery.selfcheck import first_outputs
-from headcount.training.trainer import GatesCallback
+from headcount.training.callbacks import GatesCallback
 from headcount.units.map import Subset
 
 

@@ -21,9 +21,10 @@ from headcount.gates.trainable import Gates
 from headcount.running.measure import peak_memory
 from headcount.settings.training import USUAL_EPOCHS, Stage, TrainingSettings, world_size
 from headcount.settings.writing import write_atomically
+from headcount.training.callbacks import StageCallback
 from headcount.training.final_weights import NOTHING_KEPT, Keeper
 from headcount.training.stage_files import StageFiles, name_of_stage
-from headcount.training.trainer import GatedTrainer, StageCallback, arguments_for
+from headcount.training.trainer import GatedTrainer, arguments_for
 from headcount.units.map import Subset
 
 LEAST_EXAMPLES = 16
