@@ -154,7 +154,7 @@ def test_a_name_tells_tables_apart() -> None:
         ("keep = [12, 24]", "", "Method 'dsp-joint' needs a budget"),
         ('model = "bert"', "", "the recipe has no 'model'"),
         ('"lottery"', '"loterie"', "2: Unknown method 'loterie'. Valid methods: dsp-joint"),
-        ("max_per_site = 1", "max_per_site = 'x'", "2: Got options.max_per_site 'x'. Give a whole number"),
+        ("max_per_site = 1", "max_per_site = 'x'", "2: Got options.max_per_site 'x' of method 'lottery'. Give"),
         ("max_per_site = 1", "per_site = 1", r"2: unknown key 'per_site' in \[options\] of method 'lottery'"),
         ('train = "train.tsv"', 'train = ["a b.tsv", "a_b.tsv"]',
          r"1: two runs have the name 'dsp-joint-k12-s0-lr=0.0001-train=a_b.tsv'; the other is of .* 1"),

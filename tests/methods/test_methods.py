@@ -169,24 +169,64 @@ def flat(subset: dict[str, list[int]]) -> list[tuple[str, int]]:
             {"speed": 1},
             "Unknown key 'speed' in \\[options\\] of method 'michel'. Valid: heads_per_step, one_shot, examples",
         ),
-        ("michel", {"examples": "many"}, "Got options.examples 'many'. Give a whole number of at least 1 or nothing."),
-        ("michel", {"examples": 0}, "Got options.examples 0. Give a whole number of at least 1 or nothing."),
-        ("michel", {"reduction": "sum"}, "Got options.reduction 'sum'. Give one of example, token, batch."),
-        ("dsp-joint", {"cooldown": 1.5}, "Got options.cooldown 1.5. Give a share of the training's steps, from 0 to 1"),
-        ("dsp-joint", {"scores_lr": True}, "Got options.scores_lr True. Give a number above 0."),
-        ("dsp-joint", {"start_spread": -1.0}, "Got options.start_spread -1.0. Give a number above 0."),
-        ("dsp-joint", {"temperature_start": 0.0}, "Got options.temperature_start 0.0. Give a number above 0."),
+        (
+            "michel",
+            {"examples": "many"},
+            "Got options.examples 'many' of method 'michel'. Give a whole number",
+        ),
+        ("michel", {"examples": 0}, "Got options.examples 0 of method 'michel'. Give a whole number"),
+        (
+            "michel",
+            {"reduction": "sum"},
+            "Got options.reduction 'sum' of method 'michel'. Give one of example",
+        ),
+        (
+            "dsp-joint",
+            {"cooldown": 1.5},
+            "Got options.cooldown 1.5 of method 'dsp-joint'. Give a share of the training's steps, from 0 to 1",
+        ),
+        ("dsp-joint", {"scores_lr": True}, "Got options.scores_lr True of method 'dsp-joint'. Give a number above 0."),
+        (
+            "dsp-joint",
+            {"start_spread": -1.0},
+            "Got options.start_spread -1.0 of method 'dsp-joint'. Give a number above 0.",
+        ),
+        (
+            "dsp-joint",
+            {"temperature_start": 0.0},
+            "Got options.temperature_start 0.0 of method 'dsp-joint'. Give a number above 0.",
+        ),
         (
             "dsp-joint",
             {"scores_schedule": "cosine"},
-            "Got options.scores_schedule 'cosine'. Give one of follow, constant.",
+            "Got options.scores_schedule 'cosine' of method 'dsp-joint'. Give one of follow, constant.",
         ),
-        ("gradual", {"first": -0.5}, "Got options.first -0.5. Give a share of the training's steps"),
-        ("dsp-pipelined", {"epochs": -1.0}, "Got options.epochs -1.0. Give a number above 0."),
-        ("dsp-pipelined", {"epochs": math.nan}, "Got options.epochs nan. Give a finite number above 0."),
-        ("ste", {"scores_lr": math.inf}, "Got options.scores_lr inf. Give a finite number above 0."),
-        ("lottery", {"late_reset": 1.5}, "Got options.late_reset 1.5. Give a share of the training's steps"),
-        ("lottery", {"iteration": -1}, "Got options.iteration -1. Give a share of the training's steps"),
+        (
+            "gradual",
+            {"first": -0.5},
+            "Got options.first -0.5 of method 'gradual'. Give a share of the training's steps",
+        ),
+        (
+            "dsp-pipelined",
+            {"epochs": -1.0},
+            "Got options.epochs -1.0 of method 'dsp-pipelined'. Give a number above 0.",
+        ),
+        (
+            "dsp-pipelined",
+            {"epochs": math.nan},
+            "Got options.epochs nan of method 'dsp-pipelined'. Give a finite number above 0.",
+        ),
+        ("ste", {"scores_lr": math.inf}, "Got options.scores_lr inf of method 'ste'. Give a finite number above 0."),
+        (
+            "lottery",
+            {"late_reset": 1.5},
+            "Got options.late_reset 1.5 of method 'lottery'. Give a share of the training's steps",
+        ),
+        (
+            "lottery",
+            {"iteration": -1},
+            "Got options.iteration -1 of method 'lottery'. Give a share of the training's steps",
+        ),
     ],
 )
 def test_bad_methods_say_what_is_valid(name: str, options: dict[str, Any], says: str) -> None:
@@ -259,7 +299,7 @@ class Plugged(Method):
     found = EntryPoint("plugged", "plugged:Plugged", "headcount.methods")
     monkeypatch.setattr("headcount.methods.entry_points", lambda group: [found] if group == "headcount.methods" else [])
     assert method("plugged", {"weight": 2}).weight == 2
-    with pytest.raises(BadRecipe, match="Got options.weight 'much'. Give a number."):
+    with pytest.raises(BadRecipe, match="Got options.weight 'much' of method 'plugged'. Give a number."):
         method("plugged", {"weight": "much"})
     with pytest.raises(BadRecipe, match="Unknown method 'pluged'.*plugged"):
         method("pluged")

@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from headcount import __version__
 from headcount.cli.arguments import OPTIONS
@@ -55,13 +55,23 @@ def main() -> None:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         asked = " ".join(["headcount", *(error.command_chain or ())])
-        _end(f"{' '.join(str(error).split())} See: {asked} --help", 2)
+        _end(f"{_usage(error)} See: {asked} --help", 2)
     except PruningError as error:
         _end(" ".join(str(error).split()), error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _end(f"{where}{error.strerror or error}", DiskFull.exit_code if full else 1)
+
+
+def _usage(error: CycloptsError) -> str:
+    """Say in one line what is wrong with the usage: what is missing and what it is, or the parser's own words."""
+    missing = error.argument if isinstance(error, MissingArgumentError) else None
+    if missing is None or missing.tokens:
+        return " ".join(str(error).split())
+    unknown = [each for each in error.unused_tokens or () if each.startswith("--")]
+    found = f"Unknown option: {', '.join(unknown)}. " if unknown else ""
+    return f"{found}Missing {missing.name}: {missing.parameter.help}"
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -73,12 +73,13 @@ class Setting:
         """What is allowed, in words: `a whole number of at least 1 or nothing`."""
         return _described(self._adapter.json_schema())
 
-    def read(self, value: Any, path: str = "") -> Any:
+    def read(self, value: Any, path: str = "", whose: str = "") -> Any:
         """The value as the type has it: a whole number becomes a float, a list a tuple, where only those will do.
 
         Args:
             value: As JSON, TOML or Python have it.
             path: Where it stands, for errors: `training.lr`.
+            whose: What the setting belongs to, for errors: ` of method 'ste'`.
 
         Raises:
             BadRecipe: It is not allowed.
@@ -93,7 +94,7 @@ class Setting:
         takes = self.takes
         if isinstance(value, float) and not math.isfinite(value):
             takes = takes.replace("a number", "a finite number")
-        raise BadRecipe(f"Got {path or self.name} {value!r}. Give {takes}.")
+        raise BadRecipe(f"Got {path or self.name} {value!r}{whose}. Give {takes}.")
 
     def allows(self, value: Any) -> bool:
         """Whether a value may stand there."""
@@ -146,7 +147,7 @@ def read_values(
         given: Values by name.
         table: Of which they are a part, for errors: `training`.
         place: Where the value at these keys stands, for errors: `recipe.toml: `.
-        whose: What a name belongs to, for errors: ` of method 'ste'`.
+        whose: What the settings belong to, for errors: ` of method 'ste'`.
         reserved: The name of a setting that is not for the user to give here.
 
     Raises:
@@ -162,7 +163,7 @@ def read_values(
             what = f"nknown key '{name}'{where}{whose}. Valid: {', '.join(valid) or 'none'}."
             raise BadRecipe(f"{at}u{what}" if at else f"U{what}")
         try:
-            found[valid[name].field] = valid[name].read(value, ".".join((*above, name)))
+            found[valid[name].field] = valid[name].read(value, ".".join((*above, name)), whose)
         except BadRecipe as error:
             raise BadRecipe(f"{at}{error}") from error
     return found
