@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "headcount"
-CEILINGS = {"parameters": 193, "returns": 63}
+CEILINGS = {"parameters": 159, "returns": 60}
 """The counts of today. Lower them when they fall; never raise them."""
 
 

@@ -41,7 +41,7 @@ class PrunedHeads(QuantizationConfigMixin):  # type: ignore[misc]  # transformer
         format_version: Of this structure; a newer one than this headcount knows is refused.
     """
 
-    def __init__(self, sites: Any = None, format_version: Any = None, **unknown: Any) -> None:
+    def __init__(self, sites: Any = None, format_version: object = None, **unknown: object) -> None:
         self.quant_method = STRUCTURE_NAME
         self.format_version = format_version
         self.sites = sites

@@ -1,5 +1,6 @@
 """What every method says of itself: facts in place of its name, and how many optimiser steps a run takes."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,7 +46,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """What every method is: it chooses the heads that stay. Its fields are its hyper-parameters.
 
     The class variables are facts. What a method needs is told for its default options, and for the choice alone.
@@ -66,9 +67,9 @@ class Method:
     needs_held_out: ClassVar[bool] = False
     """Whether its choice depends on examples that nothing is trained on."""
 
+    @abstractmethod
     def select(self, bench: Workbench, budget: Budget) -> Subset:
         """Train, score and choose. Leaves the trained model on the workbench; gives all heads that stay."""
-        raise NotImplementedError
 
     def relaxation(self, keep: int | float, steps: int) -> Relaxation:
         """The gates for a training of so many optimiser steps.

@@ -45,7 +45,9 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
             share = 1.0 if own else min(1.0, float(rate) / peak) if peak else 0.0
             self.gates.step(lr_scale=share, grad_scale=self.grad_scale)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Log at the end, whatever the interval: what the training ended with is to be seen."""
         if state.global_step >= state.max_steps:
             control.should_log = True
@@ -56,7 +58,7 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
         state: TrainerState,
         control: TrainerControl,
         logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Write the gates' state to the history."""
         if self.gates is not None and "loss" in (logs or {}):
@@ -105,7 +107,7 @@ class StageCallback(GatesCallback):
             control.should_training_stop = True
             control.should_save = args.save_strategy == "steps"
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Write the costs so far."""
         if state.is_world_process_zero:
             self.clock.write()
@@ -126,7 +128,7 @@ class ProgressBar(ProgressCallback):  # type: ignore[misc]
         state: TrainerState,
         control: TrainerControl,
         logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         """Show the loss on the bar."""
         if self.training_bar is not None and logs is not None and "loss" in logs:
