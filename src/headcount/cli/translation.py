@@ -67,7 +67,10 @@ def translate(
     long: Annotated[str, Parameter(help="What becomes of a longer line: split or truncate.")] = "split",
     int8: Annotated[
         bool,
-        Parameter("--int8", help="Compute in eight bits: faster, with nearly the same output. The output depends on the batch."),
+        Parameter(
+            "--int8",
+            help="Compute in eight bits: faster, with nearly the same output. The output depends on the batch.",
+        ),
     ] = False,
     device: Annotated[
         str | None,
