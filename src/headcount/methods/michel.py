@@ -19,7 +19,7 @@ class Michel(Method):
     """Remove the least important heads, score again, repeat (Michel et al. 2019; Li et al. 2021, section 4.2.1).
 
     Attributes:
-        heads_per_step: Heads removed before the rest is scored again. None: a twelfth, as the paper's 12 of 144.
+        heads_per_step: Heads removed before the rest is scored again. None: a twelfth of the heads (paper: 12 of 144).
         one_shot: Score once and remove all heads at once, as in Michel et al.'s translation code.
         examples: Number of training examples for each scoring. None: all, as in the paper.
         reduction: Scope of each gradient whose absolute value is averaged.

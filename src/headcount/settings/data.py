@@ -20,7 +20,7 @@ class TaskData:
         validation: Validation data, in the same formats as the training data.
         development: Number of training examples held out to score heads and to evaluate during training. Translation
             also takes separate data here. If not given: a twentieth of the training data, at most 500.
-        max_length: Tokens per example. Longer examples are cut, but longer training pairs of translation are left out.
+        max_length: Most tokens per example. Longer examples are cut; longer training pairs of translation are left out.
         train_limit: Number of training examples to use, drawn by the seed. If not given: all.
         validation_limit: Number of validation examples to use, from the first. If not given: all.
         seed: Seed of the draw of examples, and of new weights.

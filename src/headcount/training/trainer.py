@@ -117,7 +117,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return (result[0] + 0 * self._anchor, result[1]) if return_outputs else result + 0 * self._anchor
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Do a forward and backward pass. With frozen weights, report overflows of the gates' gradients to loss scaling.
+        """Do a forward and backward pass. With frozen weights, report overflows of gates' gradients to loss scaling.
 
         Loss scaling checks the gradients of the optimiser's parameters. The one parameter there never overflows, so
         the scale would only rise.
