@@ -73,7 +73,7 @@ class TranslationData(TaskData):
     """The data settings of translation: sentences and their translations.
 
     Attributes:
-        columns: Two columns of a table: source,target. If not given: guessed from the column names.
+        columns: Two columns of a table: source,target. If not given: those named after the languages, or the only two.
         languages: Source and target language, if the data name them: de,en.
         codes: Language codes of a multilingual tokenizer: deu_Latn,eng_Latn. If not given: the languages.
         vocabulary: Vocabulary of a new model: its size, a SentencePiece file, or a model to take it from. If not given:

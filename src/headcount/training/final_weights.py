@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 
 class Keeper:
-    """Keeps weights during a training, and stops the training early.
+    """Keeps weights during a training, and stops the training if its figures stall.
 
     Args:
         settings: Training settings: `smoothing`, `average`, `keep_best`, `stop_after` and `judge_by` apply.

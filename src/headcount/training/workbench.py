@@ -107,7 +107,7 @@ class Workbench:
             moments: Adam's initial state, by parameter. None: a fresh state.
 
         Returns:
-            Adam's state for each parameter at the end, if the stage keeps it. Otherwise nothing.
+            Adam's state for each parameter at the end, if the stage keeps it. Otherwise empty.
         """
         stage = stage or Stage()
         total = self.steps if stage.total is None else stage.total
