@@ -1,7 +1,7 @@
-"""The published methods: from a model and a budget to a subset, and the weights that go with it. One file each.
+"""The registry of pruning methods. A method turns a model and a budget into a subset and its weights.
 
-A method is a frozen dataclass whose fields are its hyper-parameters, with the paper's defaults. Other packages add
-theirs through the entry point `headcount.methods`.
+A method is a frozen dataclass whose fields are its hyper-parameters, with the paper's defaults. Each is in a
+file of its own. Other packages add methods through the entry point `headcount.methods`.
 """
 
 from collections.abc import Mapping
@@ -40,19 +40,19 @@ METHODS: dict[str, type[Method]] = {
     "unpruned": Unpruned,
     "voita": Voita,
 }
-"""Name -> method. The command line, the sweep, the contract test and the docs page read it."""
+"""Name -> method class. The command line, the sweep, the contract test and the docs page read this table."""
 
 
 def method_names() -> list[str]:
-    """The names of all methods, of headcount and of other packages."""
+    """Return the names of all methods of headcount and of other packages."""
     return sorted({*METHODS, *_plugged_in()})
 
 
 def method_class(name: str) -> type[Method]:
-    """The method of that name, of headcount or of another package.
+    """Return the class of the method of that name, from headcount or another package.
 
     Raises:
-        BadRecipe: There is none, or what another package offers under it is no method.
+        BadRecipe: No method has that name, or the other package gives an object that is not a method class.
     """
     if name in METHODS:
         return METHODS[name]
@@ -69,7 +69,7 @@ def method_class(name: str) -> type[Method]:
 
 
 def ignores_budget(name: object) -> bool:
-    """Whether a method has that name and keeps every head, whatever the budget."""
+    """Return whether `name` is a method that keeps every head, whatever the budget."""
     return isinstance(name, str) and name in method_names() and method_class(name).ignores_budget
 
 
@@ -78,10 +78,10 @@ def _plugged_in() -> dict[str, EntryPoint]:
 
 
 def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
-    """The method of that name with these options in place of the paper's values.
+    """Return the method of that name, with these options in place of its defaults.
 
     Raises:
-        BadRecipe: No method, or no option of the method, has that name, or an option has the wrong type.
+        BadRecipe: The method or an option is unknown, or an option has the wrong type.
     """
     kind = method_class(name)
     return kind(**read_values(kind, options or {}, "options", whose=f" of method '{name}'"))

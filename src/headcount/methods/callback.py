@@ -1,4 +1,4 @@
-"""Pruning in a Trainer of the user's own."""
+"""A callback that prunes the model of any `transformers.Trainer`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,31 +20,31 @@ from headcount.units.map import Subset
 
 
 class PruningCallback(GatesCallback):
-    """Lets any `transformers.Trainer` prune the model that it trains: `Trainer(..., callbacks=[PruningCallback(...)])`.
+    """Prunes the model of any `transformers.Trainer`: `Trainer(..., callbacks=[PruningCallback(...)])`.
 
-    Gates are put on the model when the Trainer is made, so that its checkpoints hold them and a resumed training goes
-    on with them; the method's schedules run over the Trainer's steps. When the training ends, the gates come off and
-    the heads that lost are removed: what `trainer.save_model()` writes then is a pruned model. Evaluations on the way
-    measure the hard subset.
+    The callback attaches gates when the Trainer is made. Checkpoints therefore hold the gates, and a resumed training
+    continues with them. The method's schedules run over the Trainer's steps. Evaluations measure the hard subset. At
+    the end of training the callback removes the gates and the heads outside the subset. `trainer.save_model()` then
+    writes a pruned model.
 
     Args:
-        method: A method that learns while the model trains: its name in `METHODS`, or itself with its options.
+        method: A method that learns while the model trains: its name in `METHODS`, or an instance with options.
         keep: The budget: a number of heads, or a fraction.
-        sites: The kind of attention that the budget is over; None: all.
+        sites: The kind of attention that the budget covers. None: all.
         unit: See `Budget`.
-        seed: Of the gates' scores and noise.
-        cut: Whether to remove the heads at the end. False leaves that to you: `remove_heads(model, callback.subset)`.
-        example: A batch for the check of that, as keyword arguments of the model; see `remove_heads`. It is tried when
-            the Trainer is made.
+        seed: Seed of the gates' scores and noise.
+        cut: Whether to remove the heads at the end. If False, call `remove_heads(model, callback.subset)` yourself.
+        example: A batch for the self-check of `remove_heads`, as keyword arguments of the model. The callback tries it
+            when the Trainer is made.
 
-    With gradient accumulation the Trainer leaves it to the model to divide its loss by the number of batches, and a
-    classifier's does not: set `model.accepts_loss_kwargs = False` before making the Trainer. The scores' gradients are
-    else so many times as large, beside a penalty that is not (Voita's lambda) and a clip that is not.
+    With gradient accumulation, set `model.accepts_loss_kwargs = False` before making the Trainer of a classifier.
+    Otherwise the Trainer expects the model to divide its loss by the number of batches, and a classifier does not.
+    The scores' gradients are then that many times too large, beside an unscaled penalty (Voita's lambda) and clip.
 
     Raises:
-        BadRecipe: The method is none that learns in one training. From the Trainer: it has several GPUs in one process,
-            or goes on from a checkpoint that was loaded without gates.
-        UnsupportedModel: From the Trainer: see `attach`; or the check has no batch that the model can run.
+        BadRecipe: The method does not learn in one training. From the Trainer: it has several GPUs in one process,
+            or resumes from a checkpoint that was loaded without gates.
+        UnsupportedModel: From the Trainer: see `attach`, or the model cannot run the batch of the self-check.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class PruningCallback(GatesCallback):
 
     @property
     def subset(self) -> Subset:
-        """The kept heads: as of now while the training runs, finally once it is over.
+        """The kept heads: the current subset during training, the final subset afterwards.
 
         Raises:
-            BadRecipe: No Trainer has taken up this callback yet.
+            BadRecipe: No Trainer has this callback yet.
         """
         if self.gates is not None:
             return self.gates.subset()
@@ -77,26 +77,26 @@ class PruningCallback(GatesCallback):
         return self._subset
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put gates on the Trainer's model."""
+        """Attach gates to the Trainer's model."""
         if args.n_gpu > 1:
             raise BadRecipe(
                 f"The Trainer would spread each batch over {args.n_gpu} GPUs in one process, whose threads would share "
                 "one draw of the gates. Start one process a GPU (torchrun, accelerate launch), or let it see one GPU "
                 "(CUDA_VISIBLE_DEVICES=0)."
             )
-        if self.cut:  # that the check cannot be made is better known before the training
+        if self.cut:  # fail before the training if the self-check cannot run
             whole = whole_model(kwargs["model"])
             first_outputs(whole, random_inputs(whole) if self.example is None else self.example)
-        relaxation = self.method.relaxation(self.keep, 10**9)  # the schedule follows when the steps are known
+        relaxation = self.method.relaxation(self.keep, 10**9)  # `on_train_begin` sets the true number of steps
         self.gates = attach(kwargs["model"], relaxation, sites=self.sites, unit=self.unit, seed=self.seed)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Fit the method's schedules to the Trainer's steps."""
+        """Set the method's schedules to the Trainer's number of steps."""
         here: Gates | None = getattr(whole_model(kwargs["model"]), GATES_NAME, None)
         if here is None or here is not self.gates or (here.draws and not state.global_step):
-            detach(kwargs["model"])  # the Trainer made another model (model_init), or begins anew with the one it has
+            detach(kwargs["model"])  # the Trainer has a new model (model_init), or trains again from step 0
             self.on_init_end(args, state, control, **kwargs)
         assert self.gates is not None
         if self.gates.steps != state.global_step:
@@ -110,11 +110,11 @@ class PruningCallback(GatesCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the gates off, and remove the heads that lost."""
+        """Remove the gates, and the heads outside the subset."""
         if self.gates is not None:
             self.gates.warn_if_early()
         self._subset, self.gates = self.subset, None
-        # Mixed precision wraps the forward pass for good, and surgery compares in the model's own precision.
+        # Mixed precision leaves its wrapper on the forward pass. Surgery compares in the model's own precision.
         model = extract_model_from_parallel(kwargs["model"], keep_fp32_wrapper=False)
         detach(model)
         if self.cut:
@@ -124,14 +124,14 @@ class PruningCallback(GatesCallback):
 
 
 def _follow(optimizer: Any, before: Mapping[int, str], model: Any) -> None:
-    """Hand the optimiser the parameters that surgery made in place of others: a Trainer that trains again keeps it."""
+    """Give the optimiser the parameters that surgery replaced. A Trainer that trains again reuses its optimiser."""
     if optimizer is None:
         return
     now = dict(model.named_parameters())
     for group in optimizer.param_groups:
         here = [now.get(before[id(each)]) if id(each) in before else each for each in group["params"]]
         group["params"] = [each for each in here if each is not None and each.numel()]
-    # What it knows of parameters that are gone does not fit those that replace them.
+    # The state of a replaced parameter does not fit the new parameter.
     for parameter in [each for each in optimizer.state if id(each) in before]:
         if now.get(before[id(parameter)]) is not parameter:
             del optimizer.state[parameter]
@@ -145,7 +145,7 @@ def _learning(given: str | Method) -> Method:
             f"Got {given!r}, which does not learn while a model trains. A callback takes: {', '.join(names)}. The "
             "other methods train, score and rewind by themselves: headcount.run_recipe, or headcount prune."
         )
-    found.relaxation(0, 10**9)  # an option that one training cannot do is better known now
+    found.relaxation(0, 10**9)  # fail now if one training cannot follow an option
     return found
 
 

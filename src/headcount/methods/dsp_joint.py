@@ -1,4 +1,4 @@
-"""Joint differentiable subset pruning: weights and subset learned in one training."""
+"""Joint differentiable subset pruning: one training learns weights and subset."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,15 +23,14 @@ class DSPJoint(ScoreOptions):
 
     Attributes:
         temperature_start: Temperature at the first step (Table 2).
-        temperature_end: Temperature once cool (Table 2).
-        cooldown: Steps in which the temperature falls: a share of the training's (a float; of what `unpruned` leaves of
-            it), or their number (an int: 1 is one step, 1.0 all of them). The default is 25,000 of the paper's 36,816
-            steps for BERT.
-        unpruned: Steps before that, as a share or number, in which the model trains with all heads. Not in the paper.
-        cooling_noise: Gumbel noise shrinks with the temperature once that is below 1. Not in the paper.
-        mean_one: Soft gates are scaled so that they start at one, not at K/H. Not in the paper.
-        start_from: An importance whose scores, standardised, the learned ones start from. Not in the paper.
-        start_spread: Standard deviation of those.
+        temperature_end: Temperature after the cooldown (Table 2).
+        cooldown: Steps in which the temperature falls: a share of the steps after `unpruned` (a float), or their number
+            (an int). 1 is one step; 1.0 is all steps. The default is 25,000 of the paper's 36,816 steps for BERT.
+        unpruned: Steps before the cooldown, as a share or number. The model trains with all heads. Not in the paper.
+        cooling_noise: Gumbel noise shrinks with the temperature when that is below 1. Not in the paper.
+        mean_one: Soft gates are scaled to start at one, not at K/H. Not in the paper.
+        start_from: An importance whose standardised scores initialise the learned scores. Not in the paper.
+        start_spread: Standard deviation of these initial scores.
     """
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
@@ -52,10 +51,10 @@ class DSPJoint(ScoreOptions):
             importance(self.start_from)
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
-        """The gates for a training of so many steps.
+        """Return the gates for a training of so many steps.
 
         Raises:
-            BadRecipe: They are to start from an importance, for which one training has no examples aside.
+            BadRecipe: `start_from` is set. An importance needs held-out examples, which one training does not have.
         """
         if self.start_from is not None:
             raise BadRecipe(
@@ -74,7 +73,7 @@ class DSPJoint(ScoreOptions):
         )
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train weights and scores together; the subset is the top K of the scores at the end."""
+        """Train weights and scores together, and return the top K of the final scores."""
         relaxation, start = self._gates(budget.keep, bench.steps), None
         if self.start_from is not None:
             heads = present(bench.model)

@@ -1,4 +1,4 @@
-"""Joint differentiable subset pruning with settings for trainings of hundreds of steps."""
+"""Joint differentiable subset pruning with defaults for trainings of hundreds of steps."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from headcount.settings.schema import ShareOrSteps
 
 @dataclass(frozen=True)
 class DSPJointShort(DSPJoint):
-    """Joint DSP for short trainings: other defaults, none of them the paper's; see docs/choose-a-method.md.
+    """Joint DSP with defaults for short trainings. These are not the paper's: see docs/choose-a-method.md.
 
     Attributes:
-        unpruned: The model has learned something before its heads compete.
-        cooling_noise: The weights settle on the heads that stay.
-        mean_one: Heads of a trained model are not shrunk to K/H while the gates are hot.
+        unpruned: Steps, as a share or number, in which the model trains with all heads before the heads compete.
+        cooling_noise: Gumbel noise shrinks with the temperature, so that the weights adapt to the heads that stay.
+        mean_one: Soft gates start at one, so that a high temperature does not scale trained heads to K/H.
     """
 
     unpruned: ShareOrSteps = 0.2

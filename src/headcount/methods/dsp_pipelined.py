@@ -1,4 +1,4 @@
-"""Pipelined differentiable subset pruning: the subset of a trained model, whose weights stay as they are."""
+"""Pipelined differentiable subset pruning: gates on a trained model with frozen weights."""
 
 import math
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from headcount.units.map import Subset
 class DSPPipelined(ScoreOptions):
     """Pipelined DSP (Li, Cotterell and Sachan 2021, section 3.3): gates learn while the weights are frozen.
 
-    The model is in training mode meanwhile, dropout on, as in the authors' code.
+    The model stays in training mode, with dropout, as in the authors' code.
 
     Attributes:
         epochs: Passes over the training data for the gates.
         temperature_start: Temperature at the first step (Table 2).
-        temperature_end: Temperature once cool (Table 2).
+        temperature_end: Temperature after the cooldown (Table 2).
         cooldown: Steps in which the temperature falls: a share of the gates' steps (a float), or their number (an
-            int). The default is 8,333 of the authors' 12,272 for BERT; for translation they take 250 of about 1,100.
+            int). The default is 8,333 of the authors' 12,272 for BERT. For translation they use 250 of about 1,100.
     """
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"temperature"})
@@ -36,17 +36,17 @@ class DSPPipelined(ScoreOptions):
     cooldown: ShareOrSteps = 0.68
 
     def relaxation(self, keep: int | float, steps: int) -> GumbelTopK:
-        """The gates for so many steps."""
+        """Return the gates for so many steps."""
         cooling = steps_from(self.cooldown, steps, "cooldown")
         annealing = LogLinear(self.temperature_start, self.temperature_end, cooling)
         return GumbelTopK(keep, annealing, self.scores_lr, self.scores_clip, schedule=self.scores_schedule)
 
     def steps(self, length: Length) -> Steps:
-        """Those of the gates; the training before them is shared."""
+        """Return the steps of the gates. The training before them is shared."""
         return Steps(math.ceil(self.epochs * length.epoch), length.total, "training")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train if need be; then learn which heads stay."""
+        """Train if necessary; then learn which heads stay."""
         steps = bench.steps_of(self.epochs)
         relaxation = self.relaxation(budget.keep, steps)
         bench.train_if_needed()

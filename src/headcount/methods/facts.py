@@ -1,4 +1,4 @@
-"""What every method says of itself: facts in place of its name, and how many optimiser steps a run takes."""
+"""The base class of all methods: facts about the method, and how many optimiser steps its runs take."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is, known from its recipe alone.
+    """The length of a run, computed from its recipe alone.
 
     Attributes:
         total: Optimiser steps of the training.
         epoch: Optimiser steps of one pass over the training data.
         heads: Heads that compete.
-        kept: How many of them stay.
-        sites: Sites that these heads are in.
+        kept: Number of competing heads that stay.
+        sites: Sites that have competing heads.
     """
 
     total: int
@@ -35,9 +35,9 @@ class Steps:
     """Optimiser steps of a run.
 
     Attributes:
-        own: Steps of this run alone; of a search, those of all its tries.
-        shared: Steps of the first stage, which runs of one beginning share.
-        stage: What that stage ends with; empty if there is none.
+        own: Steps of this run alone. A search counts the steps of all its tries.
+        shared: Steps of the first stage, which several runs share.
+        stage: Name of the shared stage. Empty if there is none.
     """
 
     own: int
@@ -47,38 +47,38 @@ class Steps:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """What every method is: it chooses the heads that stay. Its fields are its hyper-parameters.
+    """A method that chooses the heads that stay. Its fields are its hyper-parameters.
 
-    The class variables are facts. What a method needs is told for its default options, and for the choice alone.
+    The class variables are facts. `needs_...` hold for the default options, and for the choice of heads alone.
     """
 
     paradigm: ClassVar[str]
-    """`joint`: weights and subset are learned together. `pipelined`: a trained model first, then the subset."""
+    """`joint`: weights and subset are learned together. `pipelined`: the subset is chosen from a trained model."""
     ignores_budget: ClassVar[bool] = False
-    """Whether it keeps every head, whatever the budget."""
+    """Whether the method keeps every head, whatever the budget."""
     learns_by_gates: ClassVar[bool] = False
-    """Whether gates learn which heads stay; `relaxation` makes them."""
+    """Whether gates learn which heads stay. `relaxation` makes the gates."""
     dynamics: ClassVar[frozenset[str]] = frozenset()
-    """What a look at its gates says beside what `Gates.watch` says of all gates."""
+    """Keys that its gates add to those of `Gates.watch` at each evaluation."""
     needs_labels: ClassVar[bool] = False
-    """Whether its choice depends on labels."""
+    """Whether the choice of heads depends on labels."""
     needs_gradients: ClassVar[bool] = False
-    """Whether its choice depends on gradients."""
+    """Whether the choice of heads depends on gradients."""
     needs_held_out: ClassVar[bool] = False
-    """Whether its choice depends on examples that nothing is trained on."""
+    """Whether the choice of heads depends on held-out examples."""
 
     @abstractmethod
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train, score and choose. Leaves the trained model on the workbench; gives all heads that stay."""
+        """Train, score and choose. Leave the trained model on the workbench, and return all heads that stay."""
 
     def relaxation(self, keep: int | float, steps: int) -> Relaxation:
-        """The gates for a training of so many optimiser steps.
+        """Return the gates for a training of so many optimiser steps.
 
         Raises:
-            BadRecipe: The method does not learn by gates, or not with these options in one training.
+            BadRecipe: The method does not learn by gates, or its options need more than one training.
         """
         raise BadRecipe(f"{type(self).__name__} does not learn by gates.")
 
     def steps(self, length: Length) -> Steps:
-        """How many optimiser steps a run takes; here those of the training, which pipelined methods share."""
+        """Return how many optimiser steps a run takes: here those of the training, which pipelined methods share."""
         return Steps(length.total) if self.paradigm == "joint" else Steps(0, length.total, "training")

@@ -1,4 +1,4 @@
-"""A model with fewer heads from the start."""
+"""The baseline that trains a model with fewer heads from the start."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,14 +16,14 @@ from headcount.units.map import Subset
 class FewerHeads(Method):
     """A baseline: K heads spread evenly over the sites before training (Behnke and Heafield 2020, Tables 1 and 7).
 
-    Every site keeps its first heads, with the weights that the given model has there; what K leaves after even division
-    goes to the first sites. The size of a head does not change.
+    Every site keeps its first heads, with the given model's weights. The remainder of the even division goes to the
+    first sites. The size of a head does not change.
     """
 
     paradigm: ClassVar[str] = "joint"
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Cut, then train."""
+        """Remove heads, then train."""
         here = present(bench.model)
         candidates, keep = budget.resolve(here)
         subset = spread(candidates, keep, budget.unit) | (here - candidates)

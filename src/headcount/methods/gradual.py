@@ -1,4 +1,4 @@
-"""Gradual removal during the training itself. In neither paper."""
+"""Gradual removal of heads during training. Neither paper has this method."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,15 +15,15 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Gradual(LearnsByGates):
-    """Heads leave during the training, the least important first, on the cubic schedule of Zhu and Gupta 2017.
+    """Remove the least important heads during training, on the cubic schedule of Zhu and Gupta 2017.
 
-    The importance is a running mean of |dL/dgate| from the training's own backward passes: selection costs nothing.
+    The importance is a running mean of |dL/dgate| from the training's own backward passes. Selection costs nothing.
 
     Attributes:
-        first: When heads begin to leave: a share of the steps (a float), or a step (an int).
-        last: When only K are left.
-        layer_norm: Rank by importances divided by the L2 norm of their site's.
-        memory: Decay of the running mean, per step.
+        first: Step at which removal begins: a share of the steps (a float), or a step (an int).
+        last: Step at which only K heads are left: likewise a share or a step.
+        layer_norm: Divide the importances of each site by their L2 norm before ranking.
+        memory: Decay of the running mean per step.
     """
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"left"})
@@ -39,10 +39,10 @@ class Gradual(LearnsByGates):
             raise BadRecipe(f"Heads cannot leave from {self.first} to {self.last}: 'last' must not be before 'first'.")
 
     def relaxation(self, keep: int | float, steps: int) -> Fading:
-        """The gates for a training of so many steps."""
+        """Return the gates for a training of so many steps."""
         first, last = steps_from(self.first, steps, "first"), steps_from(self.last, steps, "last")
         return Fading(keep, first, last, self.layer_norm, self.memory)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train while heads leave; what is left at the end is the subset."""
+        """Remove heads while training, and return the heads left at the end."""
         return learn(bench, budget, self.relaxation(budget.keep, bench.steps)).subset()

@@ -1,4 +1,4 @@
-"""What methods share that learn a subset by gates."""
+"""Options and training loop of the methods that learn a subset by gates."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -27,12 +27,12 @@ class LearnsByGates(Method):
 
 @dataclass(frozen=True)
 class ScoreOptions(LearnsByGates):
-    """How scores learn by gradient descent: the options of all methods that learn them so.
+    """The options of all methods that learn scores by gradient descent.
 
     Attributes:
         scores_lr: Peak learning rate of the scores (Li et al. 2021, Table 2).
         scores_clip: Bound on the absolute value of each score's gradient.
-        scores_schedule: That learning rate follows the model's schedule, or stays constant, as in Li et al.'s
+        scores_schedule: The scores' learning rate follows the model's schedule, or stays constant as in Li et al.'s
             translation runs.
     """
 
@@ -51,14 +51,14 @@ def learn(
     stage: Stage | None = None,
     start: Float64[Tensor, " head"] | None = None,
 ) -> Gates:
-    """Train with gates on the model, and take them off; their scores say which heads stay.
+    """Train with gates on the model, remove the gates and return them. Their scores decide which heads stay.
 
     Args:
         bench: The model is trained in place, unless the stage freezes it.
-        budget: What the heads are chosen by.
-        relaxation: How gates are made from scores.
-        stage: Which stretch of training. None: all of it.
-        start: Scores to start from, one for each head that competes. None: the relaxation's own.
+        budget: The budget of the subset.
+        relaxation: The function from scores to gates.
+        stage: Stage of the training. None: the whole training.
+        start: Initial scores, one for each competing head. None: the relaxation's own.
     """
     gates = attach(bench.model, relaxation, sites=budget.sites, unit=budget.unit, seed=bench.seed)
     if start is not None:

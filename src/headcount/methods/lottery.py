@@ -1,4 +1,4 @@
-"""The lottery ticket: remove the least confident heads a few at a time, each time rewinding to early training."""
+"""The lottery ticket: remove the least confident heads a few at a time, and rewind the rest each time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a lottery finds.
+    """The result of a lottery.
 
     Attributes:
         subset: The heads that are left.
         model: The model at the late-resetting point, with all of its heads.
         late: The step of that point.
-        moments: What Adam knew there, if that is kept.
-        iterations: Rounds of training and removing it took.
+        moments: Adam's state at that point, if it is kept.
+        iterations: Number of iterations of training and removal.
     """
 
     subset: Subset
@@ -43,23 +43,23 @@ class Ticket:
 class Lottery(Method):
     """The lottery (Behnke and Heafield 2020, section 3): remove the least confident heads, rewind the rest, repeat.
 
-    Train to a late-resetting point; then, again and again, train a little, score the heads on the development set,
-    remove the lowest few, and rewind the others to that point; at the end train the survivors from there to the end of
-    the schedule. For a pretrained model the training is its fine-tuning, so the point is an early step of that.
+    Train to a late-resetting point. Each iteration then trains a little, scores the heads on the development set,
+    removes the lowest heads, and rewinds the others to that point. At the end, train the remaining heads from there to
+    the end of the schedule. For a pretrained model the training is fine-tuning, so the point is an early step of it.
 
     Attributes:
-        late_reset: The point: a share of the training's steps (a float; the paper's 25,000 of 475,000), or a step.
-        iteration: Steps of each little training, likewise (15,000 of 475,000).
-        heads_per_iteration: Heads removed each time. None: one for every two sites that have heads to lose, the paper's
-            rule of thumb.
-        max_per_site: Remove at most this many of a site each time. None, as the text has it, or 1, as all the published
-            tables have it.
-        importance: What heads are ranked by: a name in `IMPORTANCES`.
-        optimiser_state: After rewinding, Adam starts `fresh`, or with what it knew at that point (`kept`).
-        schedule: After rewinding, the learning rate goes on from that point (`continue`), or the schedule starts anew
-            (`restart`).
-        data_order: Each iteration sees the data in a `new` order (section 7 of the paper), in the `same` as from the
-            start of training, or `onward` from that point (footnote 1: order retained).
+        late_reset: Late-resetting point: a share of the training's steps (a float), or a step (an int). The paper's is
+            step 25,000 of 475,000.
+        iteration: Steps of each iteration, as a share or number. The paper's are 15,000 of 475,000.
+        heads_per_iteration: Heads removed in each iteration. None: one for every two sites with competing heads, the
+            paper's rule of thumb.
+        max_per_site: Units removed from a site in each iteration, at most. None: no limit, as in the paper's text. The
+            published tables use 1.
+        importance: Importance that ranks the heads: a name in `IMPORTANCES`.
+        optimiser_state: After rewinding, Adam starts `fresh`, or with its state at that point (`kept`).
+        schedule: After rewinding, the learning rate continues from that point (`continue`) or restarts (`restart`).
+        data_order: Each iteration takes the data in a `new` order (section 7), in the `same` order as the start of
+            training, or `onward` from that point (footnote 1: order retained).
     """
 
     needs_held_out: ClassVar[bool] = True
@@ -78,7 +78,7 @@ class Lottery(Method):
         importance(self.importance)
 
     def steps(self, length: Length) -> Steps:
-        """Those of the iterations and of the last stretch; the way to the late-resetting point is shared."""
+        """Return the steps of the iterations and the last stage. The steps to the late-resetting point are shared."""
         late = steps_from(self.late_reset, length.total, "late_reset")
         iteration = steps_from(self.iteration, length.total, "iteration")
         removed = self.heads_per_iteration or max(1, length.sites // 2)
@@ -86,7 +86,7 @@ class Lottery(Method):
         return Steps(iterations * iteration + length.total - late, late, "late")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Find the ticket, and train it to the end; the model on the workbench loses its heads on the way."""
+        """Find the ticket, and train it to the end. The model on the workbench loses its other heads."""
         ticket = self.find(bench, budget)
         adam = rewind(bench, ticket.model, ticket.subset, ticket.moments)
         bench.train(stage=self.stage_of(bench, ticket.late, ticket.iterations + 1), moments=adam)
@@ -94,7 +94,7 @@ class Lottery(Method):
         return ticket.subset
 
     def find(self, bench: Workbench, budget: Budget) -> Ticket:
-        """Train to the late-resetting point; then train a little, remove the lowest and rewind, down to the budget."""
+        """Train to the late-resetting point; then iterate training, removal and rewinding down to the budget."""
         late = steps_from(self.late_reset, bench.steps, "late_reset")
         steps = steps_from(self.iteration, bench.steps, "iteration")
         steps_from(steps, bench.steps - late, "iteration", f"of the training's {bench.steps} steps 'late_reset' leaves")
@@ -102,7 +102,7 @@ class Lottery(Method):
         left, keep = budget.resolve(here)
         always, number = here - left, 0
         by = self.heads_per_iteration or max(1, sum(count > 0 for count in left.counts()) // 2)
-        if len(left) > keep:  # too few examples, or attention that cannot be read, are better known before the training
+        if len(left) > keep:  # fail before the training if there are too few examples or no attention weights
             self._scores(bench, left, first_batch=True)
         moments = bench.train(
             stage=Stage("late", steps=late, keeps_moments=self.optimiser_state == "kept", shared=True)
@@ -125,7 +125,7 @@ class Lottery(Method):
         return Ticket(left | always, whole, late, moments, number)
 
     def stage_of(self, bench: Workbench, late: int, number: int, steps: int | None = None) -> Stage:
-        """A little training after rewinding, or, of as many steps as are left, the last one."""
+        """Return the stage of an iteration. Without `steps`, return the last stage, which takes the remaining steps."""
         order, skip = number if self.data_order == "new" else 0, late if self.data_order == "onward" else 0
         first = late if self.schedule == "continue" else 0
         if steps is None:
@@ -135,7 +135,7 @@ class Lottery(Method):
         return Stage(f"iteration-{number}", "selection", steps, first, bench.steps, order=order, skip=skip)
 
     def _scores(self, bench: Workbench, left: Subset, first_batch: bool = False) -> list[float]:
-        """One for each head that is left, in flat order."""
+        """Return the score of each remaining head, in flat order."""
         ranks = importance(self.importance, bench.seed)
         batches = islice(bench.batches_for(ranks), 1 if first_batch else None)
         return ranking(ranks, bench.model, batches, present(bench.model), left)

@@ -1,4 +1,4 @@
-"""Heads with the largest weights stay."""
+"""The baseline that keeps the heads with the largest weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,12 +14,12 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Magnitude(Method):
-    """A baseline: the heads of the trained model whose weights have the largest L2 norm stay, ranked once."""
+    """A baseline: keep the heads of the trained model whose weights have the largest L2 norm, ranked once."""
 
     paradigm: ClassVar[str] = "pipelined"
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train if need be; then rank. The weights stay as trained."""
+        """Train if necessary; then rank. The weights stay as trained."""
         bench.train_if_needed()
         here = present(bench.model)
         candidates, keep = budget.resolve(here)

@@ -1,4 +1,4 @@
-"""Greedy removal by gradient importance, from a trained model."""
+"""Greedy removal of a trained model's heads by gradient importance."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Michel(Method):
     """Remove the least important heads, score again, repeat (Michel et al. 2019; Li et al. 2021, section 4.2.1).
 
     Attributes:
-        heads_per_step: Heads removed before the rest is scored again. None: a twelfth of them, the paper's 12 of 144.
-        one_shot: Score once and remove all at once, as Michel et al.'s translation code does.
-        examples: Training examples that a scoring uses. None: all, as in the paper.
-        reduction: Over what a gradient's absolute value is taken before averaging.
-        signed: Take no absolute value.
+        heads_per_step: Heads removed before the rest is scored again. None: a twelfth of the heads (paper: 12 of 144).
+        one_shot: Score once and remove all heads at once, as in Michel et al.'s translation code.
+        examples: Number of training examples for each scoring. None: all, as in the paper.
+        reduction: Scope of each gradient whose absolute value is averaged.
+        signed: Average the gradients without taking absolute values.
         layer_norm: Divide the scores of each site by their L2 norm.
     """
 
@@ -46,13 +46,13 @@ class Michel(Method):
         return GradientImportance(self.reduction, self.signed, self.layer_norm)
 
     def steps(self, length: Length) -> Steps:
-        """A scoring by all training examples costs a pass over them; one by a few examples is not counted."""
+        """Return the steps of the scorings: a pass each over all training examples, or 0 if `examples` is set."""
         removed = self.heads_per_step or max(1, length.heads // 12)
         scorings = math.ceil((length.heads - length.kept) / removed)
         return Steps(scorings * (length.epoch if self.examples is None else 0), length.total, "training")
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train if need be; then remove heads step by step. The weights stay as trained."""
+        """Train if necessary; then remove heads step by step. The weights stay as trained."""
         bench.train_if_needed()
         left, keep = budget.resolve(present(bench.model))
         always = present(bench.model) - left

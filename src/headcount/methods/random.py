@@ -1,4 +1,4 @@
-"""Heads drawn at random stay."""
+"""The baseline that keeps heads drawn at random."""
 
 import statistics
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Random(Method):
-    """A baseline: of several random subsets of the trained model's heads, the median by development figures.
+    """A baseline: draw several random subsets of the trained model's heads, and keep the median on development data.
 
     Attributes:
-        draws: How many subsets to draw. Of several the record has the figure of each, their mean and deviation.
-        choose: `median`: neither a lucky nor an unlucky draw. `best`: random search.
+        draws: Number of subsets to draw. With several, the record has the figure of each, and their mean and deviation.
+        choose: `median` takes the subset with the median figure. `best` takes the best subset (random search).
     """
 
     needs_labels: ClassVar[bool] = True
@@ -34,9 +34,9 @@ class Random(Method):
         check_settings(self)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train if need be; then draw. The weights stay as trained."""
+        """Train if necessary; then draw. The weights stay as trained."""
         if self.draws > 1:
-            bench.development_batches()  # too few examples to compare subsets on are better known before the training
+            bench.development_batches()  # fail before the training if there are too few examples
         bench.train_if_needed()
         here = present(bench.model)
         candidates, keep = budget.resolve(here)
@@ -56,7 +56,7 @@ class Random(Method):
 
     @staticmethod
     def _figure(bench: Workbench, subset: Subset) -> float:
-        """The task's first figure on development examples, with these heads only."""
+        """Return the task's first figure on development examples, with these heads only."""
         assert bench.measure is not None
         with masked(bench.model, subset):
             return next(iter(bench.measure(bench.model).values()))

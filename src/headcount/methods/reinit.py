@@ -1,4 +1,4 @@
-"""The lottery's structure with new random weights: is it the structure, or the weights that come with it?"""
+"""The lottery's structure, trained from new random weights."""
 
 import copy
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from headcount.units.map import Subset
 class Reinit(Lottery):
     """The heads that a lottery keeps, trained from new random weights (Behnke and Heafield 2020, Table 5).
 
-    A model that has only the budget's heads left is taken as the structure; otherwise a lottery with these options
-    finds one first. All weights are drawn anew, as a model of that configuration starts; of a pretrained model
-    nothing is left but its shape.
+    A model that has only the budget's heads left gives the structure. Otherwise a lottery with these options finds
+    the structure first. All weights are drawn anew, as for a new model of that configuration. A pretrained model
+    keeps nothing but its shape.
     """
 
     def steps(self, length: Length) -> Steps:
-        """Those of the training: the structure is counted where it is found."""
+        """Return the steps of the training. The search for the structure is not counted here."""
         return Steps(length.total)
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Find the structure, draw weights, train."""
+        """Find the structure, draw new weights, and train."""
         here = present(bench.model)
         candidates, keep = budget.resolve(here)
         config = copy.deepcopy(bench.model.config)
         if hasattr(config, "quantization_config"):
-            del config.quantization_config  # what is built is whole; what is gone already is cut again below
+            del config.quantization_config  # the new model has all heads; `remove_heads` cuts them below
         generation = copy.deepcopy(getattr(bench.model, "generation_config", None))
         subset = here
         if len(candidates) > keep:

@@ -1,4 +1,4 @@
-"""Iterative removal: which heads go next."""
+"""The choice of the heads that an iteration removes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,15 +9,15 @@ from headcount.units.map import Subset
 def remove_lowest(
     left: Subset, scores: Sequence[float], keep: int, step: int, unit: str, max_per_site: int | None = None
 ) -> Subset:
-    """What is left once the `step` heads with the lowest scores are gone, at least a unit, but never more than may go.
+    """Remove the `step` heads with the lowest scores: at least one unit, but never below the budget.
 
     Args:
-        left: The heads that compete and are still in.
-        scores: One for each of them, in flat order.
+        left: The competing heads that remain.
+        scores: The score of each of them, in flat order.
         keep: The budget.
         step: How many heads to remove.
         unit: See `budget.units_of`.
-        max_per_site: Remove at most this many units of a site. None: any number.
+        max_per_site: Number of units to remove from a site, at most. None: no limit.
     """
     score = dict(zip(left.indices, scores, strict=True))
     goes = left if max_per_site is None else _lowest_of_sites(left, score, unit, max_per_site)
@@ -25,13 +25,13 @@ def remove_lowest(
     numbers = [number for number in reachable(sizes) if 0 < number <= len(left) - keep]
     number = min((number for number in numbers if number >= step), default=max(numbers, default=0))
     stay = top(goes, [score[index] for index in goes.indices], len(goes) - number, unit) | (left - goes)
-    # Units of several sizes: the budget may be out of reach from there; then it is met at once.
+    # With units of several sizes, the remaining heads may not reach the budget. Then choose the budget at once.
     met = keep in reachable([len(heads) for heads in units_of(stay, unit)])
     return stay if number and met else top(left, scores, keep, unit)
 
 
 def _lowest_of_sites(left: Subset, score: Mapping[int, float], unit: str, most: int) -> Subset:
-    """The heads of each site's lowest units, so many of each; of equals the last ones, as `top` has it."""
+    """Return the heads of each site's `most` lowest units. Ties take the last units, as in `top`."""
     sites: dict[str, list[tuple[int, ...]]] = {}
     for heads in units_of(left, unit, [score[index] for index in left.indices]):
         sites.setdefault(left.head_map.head(heads[0]).site, []).append(heads)

@@ -1,4 +1,4 @@
-"""Back to an earlier point of the training, with the heads that are left."""
+"""Rewinding the remaining heads to an earlier step of the training."""
 
 import copy
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from headcount.units.map import Subset
 def rewind(
     bench: Workbench, whole: Any, subset: Subset, moments: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, dict[str, Tensor]]:
-    """Put the model as it was at the late-resetting point on the workbench, with these heads only.
+    """Put the model of the late-resetting point on the workbench, with these heads only.
 
     Args:
-        bench: Its model is replaced.
-        whole: The model at that point, with all of its heads; it is copied.
+        bench: The workbench whose model is replaced.
+        whole: The model at that point, with all of its heads. It is copied.
         subset: The heads that stay.
-        moments: What Adam knew at that point, by parameter; empty: nothing.
+        moments: Adam's state at that point, by parameter. Empty: none.
 
     Returns:
-        What Adam knew there of the weights that are left.
+        Adam's state at that point for the remaining weights.
     """
     bench.model = remove_heads(copy.deepcopy(whole), subset)
     cut: dict[str, dict[str, Tensor]] = {name: {"step": state["step"]} for name, state in moments.items()}
     for key in ("exp_avg", "exp_avg_sq") if moments else ():
-        # The moments of a weight lose what the weight loses: they are put in its place and cut.
+        # Moments must be cut as their weight is: put them in its place and cut the model.
         holder = copy.deepcopy(whole)
         for name, parameter in holder.named_parameters():
             parameter.data = moments[name][key].clone() if name in moments else parameter.data

@@ -1,4 +1,4 @@
-"""No pruning: what the others are compared with."""
+"""The unpruned baseline."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,12 +12,12 @@ from headcount.units.map import Subset
 
 @dataclass(frozen=True)
 class Unpruned(Method):
-    """The model trained on the task with all the heads it has (Li et al. 2021, section 4.2.4). Ignores the budget."""
+    """A baseline: the model trained with all its heads (Li et al. 2021, section 4.2.4). It ignores the budget."""
 
     ignores_budget: ClassVar[bool] = True
     paradigm: ClassVar[str] = "pipelined"
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train if need be, and keep every head."""
+        """Train if necessary, and keep every head."""
         bench.train_if_needed()
         return present(bench.model)

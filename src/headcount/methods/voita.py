@@ -1,4 +1,4 @@
-"""Hard concrete gates with an L0 penalty: how many heads go is up to the penalty's weight, lambda."""
+"""Hard concrete gates with an L0 penalty, whose weight lambda controls how many heads stay."""
 
 import copy
 from dataclasses import dataclass
@@ -20,16 +20,15 @@ from headcount.units.map import Subset
 class Voita(ScoreOptions):
     """Hard concrete gates with an L0 penalty (Voita et al. 2019), in joint training (Li et al. 2021, section 4.2.3).
 
-    Gates that the penalty leaves open are counted without noise; the count is then adjusted to K by ranking log alpha.
+    The open gates are counted without noise. The count is then adjusted to K by ranking log alpha.
 
     Attributes:
-        lambda_: Weight of the expected number of open gates next to a loss that is a mean over examples (`lambda` in
-            recipes): a number, or `auto`, which trains with several until the count is K.
-        tries: Trainings of that search, at most; of all of them the nearest is taken.
-        tolerance: What the search may leave to be adjusted: a share of the heads that compete.
+        lambda_: Weight of the expected number of open gates, relative to the mean loss over examples (`lambda` in
+            recipes): a number, or `auto`, which trains with several weights until the count is K.
+        tries: Trainings of that search, at most. The training with the count nearest to K is taken.
+        tolerance: Largest difference from K that the search may leave for adjustment, as a share of competing heads.
         scores_lr: Peak learning rate of log alpha (Li et al.: 0.1 for BERT).
-        open_above: A gate whose value without noise is above this counts as open: 0, as Voita et al. count, or 0.5, as
-            Li et al. do.
+        open_above: A gate counts as open if its value without noise is above this. Voita et al. use 0, Li et al. 0.5.
     """
 
     dynamics: ClassVar[frozenset[str]] = frozenset({"open", "expected_open"})
@@ -41,10 +40,10 @@ class Voita(ScoreOptions):
     open_above: Rest = 0.0
 
     def relaxation(self, keep: int | float, steps: int) -> HardConcrete:
-        """The gates; the same for a training of any length.
+        """Return the gates. They do not depend on the length of the training.
 
         Raises:
-            BadRecipe: Lambda is to be searched for, which one training cannot do.
+            BadRecipe: Lambda is `auto`, which takes several trainings.
         """
         if isinstance(self.lambda_, str):
             raise BadRecipe("A search over lambda takes several trainings. Give lambda as a number.")
@@ -57,11 +56,11 @@ class Voita(ScoreOptions):
         )  # fmt: skip
 
     def steps(self, length: Length) -> Steps:
-        """Those of the training; of a search over lambda those of all its tries, at most."""
+        """Return the steps of the training. A search over lambda counts all its tries, at most."""
         return Steps(length.total * (self.tries if isinstance(self.lambda_, str) else 1))
 
     def select(self, bench: Workbench, budget: Budget) -> Subset:
-        """Train with lambda, or with several; the subset is the top K of log alpha."""
+        """Train with one lambda or several, and return the top K of log alpha."""
         candidates, keep = budget.resolve(present(bench.model))
         if not isinstance(self.lambda_, str):
             subset, alive = self._train(bench, budget, self.lambda_, Stage())
@@ -75,7 +74,7 @@ class Voita(ScoreOptions):
             bench.model = copy.deepcopy(start)
             subset, alive = self._train(bench, budget, weight, Stage(name, name))
             path.append((weight, alive))
-            if best is None or abs(alive - keep) <= best[0]:  # of equals the last, which went further
+            if best is None or abs(alive - keep) <= best[0]:  # a tie takes the later training of the search
                 best = abs(alive - keep), name, bench.model, subset
         assert best is not None
         off, chosen, bench.model, subset = best
@@ -100,7 +99,7 @@ class Voita(ScoreOptions):
 
 
 def next_lambda(path: list[tuple[float, int]], keep: int) -> float:
-    """The next lambda: between the nearest that left too many and too few, where the count is to be, or further out."""
+    """Return the next lambda: interpolated between the nearest counts above and below K, or extrapolated."""
     low = max((each for each in path if each[1] > keep), default=None)
     high = min((each for each in path if each[1] < keep), default=None)
     if low is None and high is None:
@@ -110,6 +109,6 @@ def next_lambda(path: list[tuple[float, int]], keep: int) -> float:
     if low is None and high is not None:
         return high[0] / 4
     assert low is not None and high is not None
-    # Counts fall by about as many with each doubling; never right beside an end, whose count may be a lucky one.
+    # The count is about linear in log lambda. Stay away from both ends, whose counts may be chance.
     share = min(0.9, max(0.1, (low[1] - keep) / (low[1] - high[1])))
     return float(low[0] ** (1 - share) * high[0] ** share)

@@ -1,4 +1,4 @@
-"""What data a task works on, as a recipe says it in its table `data`. Plain values: the tasks read them."""
+"""The data settings of each task, as plain values: the table `data` of a recipe."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -12,18 +12,18 @@ from headcount.settings.training import TrainingSettings
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data settings that the tasks have in common.
+    """The data settings that all tasks share.
 
     Attributes:
-        train: Training data: TSV, CSV, JSON lines (also .gz), or hub:name:config:split; to translate also two text
-            files, source,target.
-        validation: Data to measure on, likewise.
-        development: Examples held out from the training data, to score heads and to follow the training: how many;
-            to translate also data of its own. If not given: a twentieth, at most 500.
-        max_length: Tokens that an example is cut to. Training pairs of translation that are longer are left out.
-        train_limit: Learn from this many examples, drawn by the seed. If not given: all.
-        validation_limit: Measure on the first so many examples. If not given: all.
-        seed: Of what is drawn, and of new weights.
+        train: Training data: TSV, CSV, JSON lines (also .gz), or hub:name:config:split. Translation also takes two text
+            files: source,target.
+        validation: Validation data, in the same formats as the training data.
+        development: Number of training examples held out to score heads and to evaluate during training. Translation
+            also takes separate data here. If not given: a twentieth of the training data, at most 500.
+        max_length: Most tokens per example. Longer examples are cut; longer training pairs of translation are left out.
+        train_limit: Number of training examples to use, drawn by the seed. If not given: all.
+        validation_limit: Number of validation examples to use, from the first. If not given: all.
+        seed: Seed of the draw of examples, and of new weights.
     """
 
     train: str
@@ -40,18 +40,18 @@ class TaskData:
 
 @dataclass(frozen=True)
 class ClassificationData(TaskData):
-    """The labelled sentences, or pairs of sentences, of a classification.
+    """The data settings of classification: labelled sentences or sentence pairs.
 
     Attributes:
-        text: Text column, or two for pairs: premise,hypothesis. If not given: guessed from the names.
-        label: Label column. If not given: guessed.
-        labels: The data's labels in the order of the model's classes: a,b,c. If not given: the model's order where
-            both have the same names, or else the data's.
+        text: Text column, or two columns for pairs: premise,hypothesis. If not given: guessed from the column names.
+        label: Label column. If not given: guessed from the column names.
+        labels: The data's labels in the order of the model's classes: a,b,c. If not given: the model's order if both
+            have the same names, otherwise the data's order.
         skip_unlabelled: Leave out rows without a label.
     """
 
     training: ClassVar[TrainingSettings] = TrainingSettings()
-    """How a classifier is trained if nothing else is said."""
+    """Default training settings of a classifier."""
     development: Whole | None = None
     text: tuple[str, ...] | None = None
     label: str | None = None
@@ -70,23 +70,23 @@ class ClassificationData(TaskData):
 
 @dataclass(frozen=True)
 class TranslationData(TaskData):
-    """The sentences and their translations.
+    """The data settings of translation: sentences and their translations.
 
     Attributes:
-        columns: two columns of a table, source,target. If not given: guessed.
-        languages: Source and target language, where data name them: de,en.
-        codes: The same as a tokenizer of many languages names them: deu_Latn,eng_Latn. If not given: languages.
-        vocabulary: Of a new model: how many pieces, SentencePiece's file, or a model that has it. If not given: 8000.
-            A trained model keeps its own.
-        coverage: Share of the characters that have a piece of their own, in a new vocabulary.
-        beam: Hypotheses that the search keeps when the model is measured. Trainings are followed by greedy search.
-        bleu_tokenize: How sacreBLEU splits into words: 13a, zh, ja-mecab, ko-mecab, char and so on.
+        columns: Two columns of a table: source,target. If not given: those named after the languages, or the only two.
+        languages: Source and target language, if the data name them: de,en.
+        codes: Language codes of a multilingual tokenizer: deu_Latn,eng_Latn. If not given: the languages.
+        vocabulary: Vocabulary of a new model: its size, a SentencePiece file, or a model to take it from. If not given:
+            8000. A trained model keeps its vocabulary.
+        coverage: Share of the characters that have a piece of their own in a new vocabulary.
+        beam: Beam size of the search on validation data. Evaluations during training use greedy search.
+        bleu_tokenize: Tokenizer of sacreBLEU: 13a, zh, ja-mecab, ko-mecab, char and so on.
     """
 
     training: ClassVar[TrainingSettings] = TrainingSettings(
         batch_tokens=4096, lr=5e-4, schedule="inverse_sqrt", warmup=4000, adam_beta2=0.98
     )
-    """How a translation model is trained if nothing else is said (Li et al. 2021, as for IWSLT)."""
+    """Default training settings of a translation model (Li et al. 2021 for IWSLT)."""
     columns: tuple[str, str] | None = None
     languages: tuple[str, str] | None = None
     codes: tuple[str, str] | None = None
@@ -97,4 +97,4 @@ class TranslationData(TaskData):
 
 
 DATA: dict[str, Any] = {"classification": ClassificationData, "translation": TranslationData}
-"""The data settings of headcount's tasks, by the task's name."""
+"""Task name -> class of its data settings."""

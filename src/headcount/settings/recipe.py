@@ -1,4 +1,4 @@
-"""What a recipe states. Plain values: `Recipe` gives them a meaning."""
+"""The settings of a recipe, as plain values. `Recipe` interprets them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from headcount.settings.training import TrainingSettings
 
 @dataclass(frozen=True)
 class RecipeSettings:
-    """Everything that defines a run.
+    """The settings that define a run.
 
     Attributes:
-        model: A model directory, or a name on the Hub; or a new translation model: new:tiny-student,
-            new:transformer-base,d_model=256.
-        method: How heads are chosen: headcount methods lists them; auto goes by the length of training.
+        model: A model directory, a model name on the Hub, or a new translation model (new:tiny-student,
+            new:transformer-base,d_model=256).
+        method: Pruning method: a name from headcount methods, or auto, which chooses by the length of training.
         keep: Heads to keep: a number (12) or a share (0.25). Only the method unpruned needs none.
         data: The data settings of the task: files, columns, limits.
         task: classification or translation.
-        sites: Budget over one kind of attention: encoder, decoder or cross. If not given: over all.
-        unit: What is removed at a time under grouped-query attention: whole groups, or a query head of each.
-        options: The method's hyper-parameters that are not the paper's.
-        training: How to train.
-        seed: Of everything random.
+        sites: Kind of attention that the budget covers: encoder, decoder or cross. If not given: all.
+        unit: Unit that is removed under grouped-query attention: a whole group, or a query head of each group.
+        options: The method's hyper-parameters that differ from its defaults.
+        training: The training settings.
+        seed: Seed of everything random.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""How a model is trained, as a recipe says it: settings, stretches of a training, shares of its steps."""
+"""The training part of a recipe: training settings, stages of a training, and shares of its steps."""
 
 import os
 from dataclasses import dataclass, replace
@@ -13,41 +13,41 @@ Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 ]  # fmt: skip
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
-"""Those of transformers that depend on the step alone: a training can be rewound on them."""
+"""The schedules of transformers that depend on the step alone. A training can be rewound on each of them."""
 
 USUAL_EPOCHS = 3.0
-"""Passes over the data where nobody says how many: those of Li et al. 2021 for BERT."""
+"""Default number of passes over the training data (Li et al. 2021 for BERT)."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a model is trained. The defaults are those of Li et al. 2021 for BERT.
+    """The settings of a training. The defaults are those of Li et al. 2021 for BERT.
 
     Attributes:
-        epochs: Passes over the training data. If not given: 3; none for a trained model and a pipelined method.
-        steps: Optimiser steps, instead of epochs.
+        epochs: Passes over the training data. If not given: 3, or none for a trained model with a pipelined method.
+        steps: Number of optimiser steps. Give this instead of epochs.
         batch_size: Examples per device and step.
-        batch_tokens: Instead of batch_size: tokens per device and step, padding included, of the longer side of a pair.
+        batch_tokens: Tokens per device and step, instead of batch_size. Counts padding, on the longer side of a pair.
         lr: Peak learning rate of the weights.
-        schedule: How the learning rate changes. The gates' learning rate follows it too.
-        warmup: Steps in which the learning rate rises: a share of all (0.1), or their number (4000).
-        weight_decay: On the weights; never on the gates' scores.
-        max_grad_norm: Bound on the norm of the weights' gradients. The scores have a bound of their own.
-        gradient_accumulation: Batches per optimiser step; each counts alike, however many tokens it has.
-        group_by_length: Batch examples of like length together: less padding.
-        precision: Of the products while training; bfloat16 and float16 are mixed precision.
-        checkpoint_every: Steps between two checkpoints. A killed run goes on from the last one. 0: none.
-        looks: How many times the state of the training is written to the record, with figures on development data.
-        look_every: Instead of looks: steps between two of them.
-        adam_beta2: Decay of Adam's second moments.
-        smoothing: The trained weights are an exponential average of those after each step; the newest has this share
-            (Marian's exponential smoothing; 0.0001 is usual for long trainings). 0: they are the last.
-        average: The trained weights are the mean of those at this many last looks. 0: they are not.
-        keep_best: The trained weights are those of the look with the best figure, not the last. Where gates learn, the
-            last: earlier ones belong to other heads.
-        stop_after: Stop when so many looks in a row brought no better figure. If not given, and where gates
-            learn: train to the end.
-        judge_by: The figure that says what is better: one of the task's, or loss. If not given: the task's first.
+        schedule: Learning-rate schedule of the weights. The gates' learning rate follows it too.
+        warmup: Steps in which the learning rate rises: a share of all steps (0.1), or their number (4000).
+        weight_decay: Weight decay of the weights. The gates' scores have none.
+        max_grad_norm: Bound on the norm of the weights' gradients. The gates' scores have a separate bound.
+        gradient_accumulation: Batches per optimiser step. Each batch has the same weight, whatever its size in tokens.
+        group_by_length: Put examples of similar length in one batch. This reduces padding.
+        precision: Precision of matrix products in training. bfloat16 and float16 give mixed precision.
+        checkpoint_every: Steps between two checkpoints. A killed run resumes from the last one. 0: no checkpoints.
+        looks: Number of evaluations during training. Each writes its figures on development data to the record.
+        look_every: Steps between two evaluations. Give this instead of looks.
+        adam_beta2: Decay rate of Adam's second moments.
+        smoothing: End with an exponential average of the weights, in which the newest weights have this share. This is
+            Marian's exponential smoothing; 0.0001 is usual for long trainings. 0: end with the last weights.
+        average: End with the mean of the weights at this many last evaluations. 0: do not average.
+        keep_best: End with the weights of the best evaluation, not the last. A training with gates ignores this:
+            its earlier weights belong to other heads.
+        stop_after: Stop after this many evaluations in a row without a better figure. If not given: train to the end.
+            A training with gates ignores this.
+        judge_by: Figure that evaluations are compared by: one of the task's, or loss. If not given: the task's first.
     """
 
     epochs: Positive | None = None
@@ -86,29 +86,29 @@ class TrainingSettings:
 
 
 def with_a_length(settings: TrainingSettings) -> TrainingSettings:
-    """The same settings; of the usual number of epochs, where they do not say how long to train."""
+    """Return the settings, with the default number of epochs if they state no length."""
     return settings if settings.says_how_long else replace(settings, epochs=USUAL_EPOCHS)
 
 
 def steps_from(share: float | int, steps: int, name: str, there: str = "the training has") -> int:
-    """Optimiser steps from what a recipe says: a share of a training's steps (a float), or their number (an int).
+    """Return a number of optimiser steps, given a share of a training's steps (a float) or their number (an int).
 
-    A share above 0 is at least one step, where there is one.
+    A share above 0 gives at least one step, if the training has one.
 
     Args:
         share: The share or number.
-        steps: Of the training, or of what is left of it.
-        name: What the recipe calls it.
-        there: What those steps are, for the message.
+        steps: Steps of the training, or of the rest of it.
+        name: The setting's name in the recipe.
+        there: Description of `steps` for the error message.
 
     Raises:
-        BadRecipe: It is longer than the training, or negative.
+        BadRecipe: The share or number is negative, or exceeds the training.
     """
     if isinstance(share, float) and not 0 <= share <= 1:
         raise BadRecipe(
             f"'{name}' is a share of the training's steps, in [0, 1], or a whole number of them; got {share}."
         )
-    # A share of next to nothing is still something to do: a lottery whose trainings have no steps ranks noise.
+    # A tiny share still gives one step: a lottery whose iterations have no steps would rank noise.
     number = share if isinstance(share, int) else min(steps, max(round(share * steps), 1 if share > 0 else 0))
     if not 0 <= number <= steps:
         raise BadRecipe(
@@ -119,30 +119,30 @@ def steps_from(share: float | int, steps: int, name: str, there: str = "the trai
 
 
 def world_size() -> int:
-    """How many processes train together; torchrun and accelerate say so before anything starts."""
+    """Return how many processes train together. torchrun and accelerate set this number in the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:
-    """Whether this is the one of them that writes."""
+    """Return whether this is the process that writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training.
+    """One stage of a training.
 
     Attributes:
-        name: Of its checkpoints and in the record.
-        purpose: Where its costs are booked: `training`, or `selection` if it only serves to choose heads.
+        name: The stage's name in the record, and of its checkpoint directory.
+        purpose: Cost entry of the stage: `training`, or `selection` if the stage only serves to choose heads.
         steps: Optimiser steps. None: to the end of the schedule.
-        first: Step of the schedule at which it begins.
+        first: Step of the schedule at which the stage begins.
         total: Steps of the whole schedule. None: the training's.
-        frozen: Leave the weights alone; only gates learn.
-        order: Another order of the data than the training's own: any number but 0.
-        skip: Steps of the order of the data to pass over: with `first`, it goes on where that step left it.
-        keeps_moments: Hand on what Adam knows at its end.
-        last: A training ends with it, also where its schedule goes on.
+        frozen: Freeze the weights, so that only gates learn.
+        order: Number of the data order. 0 is the training's own order.
+        skip: Steps of the data order to skip. With `skip` equal to `first`, the data continue from that step.
+        keeps_moments: Return Adam's state at the end of the stage.
+        last: The training ends with this stage, even if the schedule does not.
         shared: Runs of a sweep that begin with this stage, from the same weights on the same data, train it once.
     """
 

@@ -1,1 +1,1 @@
-"""How a method trains a model."""
+"""The training of a model by a method."""

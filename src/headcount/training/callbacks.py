@@ -1,4 +1,4 @@
-"""Callbacks of a Trainer: gates that learn, what happens during a stage in one order, and the progress bar."""
+"""Callbacks of a Trainer: for learned gates, for the events of a stage, and for the progress bar."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from headcount.training.stage_files import Clock
 
 
 class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Lets gates learn in any Trainer: their penalty joins the gradient, and they step after the optimiser.
+    """Trains gates in any Trainer: it adds the gradient of their penalty, and steps them after the optimiser.
 
-    The scores' learning rate is at the share of its peak that the Trainer's schedule is at. At every log, the gates'
-    state is written to the Trainer's history: it is kept in checkpoints, so a resumed run has all of it.
+    The scores' learning rate is the same share of its peak as the Trainer's learning rate. At every log, the callback
+    writes the gates' state to the Trainer's history. Checkpoints hold this history, so a resumed run has all of it.
 
     Args:
-        gates: The gates on the Trainer's model. None: there are none.
+        gates: The gates on the Trainer's model, if any.
     """
 
     def __init__(self, gates: Gates | None = None) -> None:
@@ -27,7 +27,7 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Add the penalty's gradient to the loss's, at the scale that mixed precision gave the loss."""
+        """Add the penalty's gradient to that of the loss, with the loss scale of mixed precision."""
         scaler = getattr(kwargs.get("optimizer"), "scaler", None)
         self.grad_scale = 1.0 if scaler is None else scaler.get_scale()
         if self.gates is not None and (penalty := self.gates.penalty()).requires_grad:
@@ -38,17 +38,17 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
     ) -> None:
         """Step the gates."""
         if self.gates is not None:
-            # A first group at a rate of 0, as for frozen embeddings, says nothing of the schedule.
+            # A parameter group with a rate of 0, as for frozen embeddings, does not show the schedule.
             group = max(kwargs["optimizer"].param_groups, key=lambda each: _peak(each, args.learning_rate))
             peak, rate = _peak(group, args.learning_rate), group["lr"]
-            own = rate is None or group.get("relative_step")  # Adafactor makes its rate itself, without a peak
+            own = rate is None or group.get("relative_step")  # Adafactor computes its own rate, without a peak
             share = 1.0 if own else min(1.0, float(rate) / peak) if peak else 0.0
             self.gates.step(lr_scale=share, grad_scale=self.grad_scale)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Log at the end, whatever the interval: what the training ended with is to be seen."""
+        """Log at the last step, whatever the logging interval."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
@@ -66,12 +66,12 @@ class GatesCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
 
 class StageCallback(GatesCallback):
-    """What happens during a stage, in one order: gates learn, figures are taken, weights are kept, costs are written.
+    """Trains gates, evaluates the model, keeps weights and writes costs during a stage, in this order.
 
     Args:
-        gates: The gates on the model. None: there are none.
-        measure: Figures of the model with its hard subset, taken at every log. None: there are none.
-        keeper: Keeps the weights that the training ends with; the figures are of its weights.
+        gates: The gates on the model, if any.
+        measure: Returns the figures of the model with its hard subset. It is called at every log. None: no figures.
+        keeper: Keeps the weights that the training ends with. The figures are those of its weights.
         clock: Writes the costs beside every checkpoint.
     """
 
@@ -82,7 +82,7 @@ class StageCallback(GatesCallback):
         self.measure, self.keeper, self.clock = measure, keeper, clock
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Log at the end, and let the average follow the weights."""
+        """Log at the last step, and update the average of the weights."""
         super().on_step_end(args, state, control, **kwargs)
         self.keeper.follow(kwargs["model"], state.global_step)
 
@@ -94,7 +94,7 @@ class StageCallback(GatesCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the gates, measure, and let the keeper judge; it may end the training."""
+        """Log the gates, evaluate the model, and let the keeper compare. The keeper may end the training."""
         if "loss" not in (logs or {}):
             return
         super().on_log(args, state, control, logs, **kwargs)
@@ -114,13 +114,13 @@ class StageCallback(GatesCallback):
 
 
 def _peak(group: Mapping[str, Any], usual: float) -> float:
-    """The highest rate of a parameter group: as its schedule found it, whoever made that, or says itself."""
+    """Return the peak learning rate of a parameter group: as its scheduler stores it, or else `usual`."""
     known = [group.get(name) for name in ("max_lr", "initial_lr")]
     return float(next((each for each in known if each is not None), usual))
 
 
 class ProgressBar(ProgressCallback):  # type: ignore[misc]
-    """The Trainer's progress bar, without its logs on standard output: a command's own output goes there."""
+    """The Trainer's progress bar, without logs on standard output. Standard output is for a command's results."""
 
     def on_log(
         self,

@@ -1,7 +1,6 @@
-"""Which weights a training ends with: the last, the best, a mean of several, an exponential average; and when it ends.
+"""The final weights of a training (last, best, mean of several, or exponential average), and early stopping.
 
-What is kept is written into the Trainer's checkpoints, so that a killed training goes on
-with it.
+The Trainer's checkpoints hold the kept weights, so that a killed training resumes with them.
 """
 
 import json
@@ -19,19 +18,19 @@ from headcount.errors import BadRecipe
 from headcount.settings.training import TrainingSettings
 
 WEIGHTS, STATE = "kept.safetensors", "kept.json"
-"""The files in a checkpoint."""
+"""Files in a checkpoint: the kept weights, and the state of the keeper."""
 NOTHING_KEPT: Mapping[str, Any] = {"smoothing": 0.0, "average": 0, "keep_best": False, "stop_after": None}
 """Settings of a training that ends with its last weights."""
 Weights = dict[str, Tensor]
 
 
 class Keeper:
-    """Keeps weights during a training, and stops it when it brings nothing more.
+    """Keeps weights during a training, and stops the training if its figures stall.
 
     Args:
-        settings: `smoothing`, `average`, `keep_best`, `stop_after`, `judge_by`.
+        settings: Training settings: `smoothing`, `average`, `keep_best`, `stop_after` and `judge_by` apply.
         measured: Whether there are figures of the model on development data.
-        judges: Whether looks are judged. Where gates learn they are not: early ones belong to other heads.
+        judges: Whether to compare evaluations. False if gates learn: earlier weights belong to other heads.
     """
 
     def __init__(self, settings: TrainingSettings, measured: bool, judges: bool = True) -> None:
@@ -48,7 +47,7 @@ class Keeper:
             )
 
     def follow(self, model: nn.Module, step: int) -> None:
-        """Let the average follow the weights; the first steps count for more, as in Marian."""
+        """Update the exponential average. The first steps have a larger share, as in Marian."""
         if not self.settings.smoothing:
             return
         share = max(self.settings.smoothing, 1 - (step + 1) / (step + 10))
@@ -59,7 +58,7 @@ class Keeper:
             self.smooth[name].lerp_(_whole(weight), share)
 
     def look(self, model: nn.Module, figures: Mapping[str, float]) -> bool:
-        """Take the weights of this look, and judge them by the figures; give whether the training should end."""
+        """Take the weights of this evaluation, and compare its figures. Return whether the training should end."""
         now = self.smooth or _weights(model)
         if self.settings.average:
             self.last = [*self.last, _copy(now)][-self.settings.average :]
@@ -77,7 +76,7 @@ class Keeper:
         return False
 
     def save(self, checkpoint: str | Path) -> None:
-        """Write what is kept into a checkpoint."""
+        """Write the kept weights and the state into a checkpoint."""
         directory = Path(checkpoint)
         groups = {"smooth": self.smooth, "best": self.best, **{f"last{i}": w for i, w in enumerate(self.last)}}
         flat = {f"{group}|{name}": weight for group, of in groups.items() for name, weight in of.items()}
@@ -86,7 +85,7 @@ class Keeper:
         (directory / STATE).write_text(json.dumps(found))
 
     def load(self, checkpoint: str | Path, device: torch.device) -> None:
-        """Take up what a checkpoint keeps, on the model's device."""
+        """Load the kept weights and the state of a checkpoint, if it has them, onto a device."""
         directory = Path(checkpoint)
         if not (directory / STATE).is_file():
             return
@@ -100,7 +99,7 @@ class Keeper:
         self.last = [groups[group] for group in sorted(groups, key=lambda group: int(group.removeprefix("last")))]
 
     def finish(self, model: nn.Module) -> None:
-        """Give the model the weights that the training ends with."""
+        """Put the final weights into the model."""
         chosen = self.smooth
         if self.last:
             chosen = {name: torch.stack([each[name] for each in self.last]).mean(0) for name in self.last[0]}
@@ -109,7 +108,7 @@ class Keeper:
         _put(model, chosen)
 
     def _worth(self, figures: Mapping[str, float]) -> float:
-        """How good it is: a higher figure is better, but for the loss; one that is no number is worse than any."""
+        """Return the figure to compare, negated if it is a loss. NaN counts as minus infinity."""
         name = self.settings.judge_by or next(iter(figures))
         if name not in figures:
             raise BadRecipe(f"Cannot judge by '{name}'. On development data there are: {', '.join(figures)}.")
@@ -118,7 +117,7 @@ class Keeper:
 
     @contextmanager
     def smoothed(self, model: nn.Module) -> Iterator[None]:
-        """Within the block, the model has the weights as they would be kept now."""
+        """Give the model its exponential average within the block, if there is one."""
         if not self.smooth:
             yield
             return
@@ -131,12 +130,12 @@ class Keeper:
 
 
 def _weights(model: nn.Module) -> Weights:
-    """The weights that are trained, by name; gates are no weights."""
+    """Return the trainable weights by name, without gates."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _whole(weight: Tensor) -> Tensor:
-    """In float32 at least: in half precision a small share of it would round to nothing."""
+    """Return the weight in float32 or higher. In half precision, a small share of it would round to zero."""
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
 
 

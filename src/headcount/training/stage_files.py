@@ -1,4 +1,4 @@
-"""What a stage of training leaves on disk: a killed run takes it up again, and several runs may share it."""
+"""The files of a stage of training, from which a killed run resumes and which several runs may share."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ from headcount.settings.writing import write_atomically
 
 @dataclass(frozen=True)
 class StageFiles:
-    """The checkpoints of a stage, and what stands beside them.
+    """The checkpoints of a stage, and the files beside them.
 
     Attributes:
-        directory: Where they are. None: nothing is written.
-        shared: Other runs may want to train the stage too.
+        directory: Directory of the files. None: nothing is written.
+        shared: Whether other runs may train the same stage.
     """
 
     directory: Path | None
@@ -34,16 +34,16 @@ class StageFiles:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Of several processes that want a shared stage one trains it; the others wait, and find it done."""
+        """Lock a shared stage within the block. One process trains the stage; others wait, and find it finished."""
         if self.directory is None or not self.shared or world_size() > 1:
             yield
             return
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.directory}.lock"):  # the system lifts it when a process dies
+        with FileLock(f"{self.directory}.lock"):  # the system releases it when a process dies
             yield
 
     def last_checkpoint(self) -> tuple[str | None, int]:
-        """The newest checkpoint that was written to its end, and its step."""
+        """Return the newest complete checkpoint and its step, or None and 0."""
         if self.directory is None or not self.directory.is_dir():
             return None, 0
         steps = {
@@ -54,15 +54,15 @@ class StageFiles:
         return (str(steps[max(steps)]), max(steps)) if steps else (None, 0)
 
     def clock(self) -> "Clock":
-        """Of what the stage costs, with what it cost before a kill."""
+        """Return the clock of the stage, with the costs before a kill."""
         return Clock(None if self.directory is None else self.directory / "costs.json")
 
     def has_moments(self) -> bool:
-        """Whether what Adam knew at the stage's end is there."""
+        """Return whether Adam's state at the stage's end was written."""
         return self._moments is not None and self._moments.is_file()
 
     def read_moments(self) -> dict[str, dict[str, Tensor]]:
-        """What Adam knew of each parameter at the stage's end."""
+        """Return Adam's state for each parameter at the stage's end."""
         assert self._moments is not None
         found: dict[str, dict[str, Tensor]] = {}
         for name, tensor in load_file(self._moments).items():
@@ -71,7 +71,7 @@ class StageFiles:
         return found
 
     def write_moments(self, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Write that, if anything is written."""
+        """Write Adam's state, if there is a directory."""
         if self._moments is not None:
             flat = {f"{name}|{key}": value for name, state in moments.items() for key, value in state.items()}
             aside = self._moments.with_suffix(".tmp")
@@ -84,8 +84,8 @@ class StageFiles:
 
 
 def name_of_stage(parts: Sequence[Any], model: Any, *data: Dataset | None) -> str:
-    """The name of what several runs share: a digest of all that defines the stage, and of its model and data."""
-    # Models of the same weights may differ in what their configurations say, dropout for one.
+    """Return the name of a shared stage: a digest of its definition, its model and its data."""
+    # Models with the same weights may differ in their configurations, such as in dropout.
     config = getattr(model, "config", None)
     defined = json.dumps([*parts, {} if config is None else config.to_dict()], sort_keys=True, default=str)
     digests = (digest(model), *map(dataset_digest, data))
@@ -93,10 +93,10 @@ def name_of_stage(parts: Sequence[Any], model: Any, *data: Dataset | None) -> st
 
 
 class Clock:
-    """Writes beside each checkpoint what led to it, in seconds and bytes, so that a resumed run knows what it cost.
+    """Writes the costs so far beside each checkpoint, in seconds and bytes, so that a resumed run includes them.
 
     Attributes:
-        before: The `seconds` and `peak_memory` that led to the checkpoint from which this process goes on.
+        before: The `seconds` and `peak_memory` before the checkpoint from which this process resumes.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -106,7 +106,7 @@ class Clock:
             self.before = json.loads(file.read_text())
 
     def write(self) -> None:
-        """Write the costs so far, if anything is written."""
+        """Write the costs so far, if there is a file."""
         if self.file is not None:
             seconds = self.before["seconds"] + time.perf_counter() - self.start
             memory = max(self.before["peak_memory"], peak_so_far())
@@ -114,7 +114,7 @@ class Clock:
 
 
 def _is_whole(state: Path) -> bool:
-    """Whether a checkpoint's state file is. The Trainer writes it last, but in place: a kill may leave half of it."""
+    """Return whether a state file is complete. The Trainer writes it last, in place: a kill may leave half of it."""
     try:
         json.loads(state.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -1,7 +1,7 @@
 """Hugging Face's Trainer with gates.
 
-Progress bars, mixed precision, checkpoints and resuming, `accelerate launch` and `torchrun` are the Trainer's own. All
-that is added: gates that step after the optimiser, weights that can be frozen, and a stretch of a schedule.
+Progress bars, mixed precision, checkpoints, resuming, `accelerate launch` and `torchrun` come from the Trainer. This
+module adds gates that step after the optimiser, frozen weights, and stages of a longer schedule.
 """
 
 import sys
@@ -30,15 +30,15 @@ from headcount.training.callbacks import ProgressBar, StageCallback
 
 
 class GatedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer for a stage of a method.
+    """A Trainer for one stage of a training.
 
     Args:
         sampler: The order of the examples.
-        during: What happens during the stage; its gates are the model's.
-        frozen: Leave the weights alone; only gates learn.
+        during: The callback of the stage, with the model's gates.
+        frozen: Freeze the weights, so that only gates learn.
         first: The step of the schedule at which the stage begins.
         total: Steps of the whole schedule.
-        moments: What an Adam that goes on knows: per parameter's name its state.
+        moments: Adam's initial state, by parameter name. None: a fresh state.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.sampler, self.frozen, self.first, self.total, self.moments = sampler, frozen, first, total, moments
         if frozen and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
-            # Nothing is left for DDP to average, which is an error to it; on GPUs accelerate sees to that itself.
+            # DDP raises an error if no parameter needs a gradient. On GPUs accelerate handles this itself.
             self.accelerator.prepare_model = lambda model, *_, **__: model
         self._anchor = torch.zeros((), requires_grad=True, device=self.args.device)
-        # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes: the Trainer has to
-        # divide it by the number of batches that it accumulates.
+        # A classifier's loss is a mean over its batch, whatever keywords its forward pass takes. The Trainer must
+        # divide it by the number of accumulated batches.
         self.model_accepts_loss_kwargs = False
         self.during = during
         self.remove_callback(PrinterCallback)
@@ -71,20 +71,20 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return self.sampler
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; into a checkpoint also what is kept, before the state file that says it is whole."""
+        """Save the model. A checkpoint also gets the kept weights, before the state file that marks it complete."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None and self.is_world_process_zero():
             self.during.keeper.save(output_dir)
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """The Trainer's own; with frozen weights, one that moves nothing but carries the schedule."""
+        """Make the Trainer's optimiser. With frozen weights, make one that only carries the schedule."""
         if self.frozen:
             self.optimizer = torch.optim.SGD([self._anchor], lr=self.args.learning_rate)
             return self.optimizer
         optimizer = super().create_optimizer(model)
         moments, steps_on_device = self.moments or {}, bool(optimizer.defaults.get("fused"))
         for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and name in moments:  # matrices of nothing are in no group
+            if parameter.requires_grad and name in moments:  # empty matrices are in no group
                 optimizer.state[parameter] = {
                     key: value.to(parameter.device if key != "step" or steps_on_device else "cpu", copy=True)
                     for key, value in moments[name].items()
@@ -92,7 +92,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule of the whole training, from the step at which this stage begins."""
+        """Make the schedule of the whole training, from the first step of this stage."""
         optimizer = self.optimizer if optimizer is None else optimizer
         whole = get_scheduler(
             self.args.lr_scheduler_type,
@@ -102,7 +102,7 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
             scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
         )
         if self.first:
-            assert isinstance(whole, LambdaLR)  # as all that TrainingSettings admits
+            assert isinstance(whole, LambdaLR)  # true of all schedules in TrainingSettings
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"]
             whole = LambdaLR(optimizer, [_later(each, self.first) for each in whole.lr_lambdas])
@@ -110,17 +110,17 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return whole
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        """The model's loss. With frozen weights it is tied to the optimiser's one parameter, without effect."""
+        """Return the model's loss. With frozen weights, add the optimiser's one parameter with a factor of 0."""
         result = super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
         if not self.frozen:
             return result
         return (result[0] + 0 * self._anchor, result[1]) if return_outputs else result + 0 * self._anchor
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One pass and its gradients. With frozen weights, loss scaling is shown the overflows of the gates' gradients.
+        """Do a forward and backward pass. With frozen weights, report overflows of gates' gradients to loss scaling.
 
-        It finds its scale by the optimiser's own gradients, and the one parameter there never overflows: the scale
-        would only ever rise.
+        Loss scaling checks the gradients of the optimiser's parameters. The one parameter there never overflows, so
+        the scale would only rise.
         """
         loss: Tensor = super().training_step(*args, **kwargs)
         scaled = getattr(self.accelerator, "scaler", None) is not None
@@ -129,12 +129,12 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def load(self, checkpoint: str) -> None:
-        """Take up a checkpoint of a stage that is over."""
+        """Load a checkpoint of a finished stage."""
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
 
     def learn(self, checkpoint: str | None) -> None:
-        """Train, from a checkpoint if there is one; weights that are frozen need no gradients meanwhile."""
+        """Train, from a checkpoint if given. Frozen weights get no gradients during the training."""
         trainable = [p for p in self.model.parameters() if p.requires_grad] if self.frozen else []
         for parameter in trainable:
             parameter.requires_grad = False
@@ -145,18 +145,18 @@ class GatedTrainer(Trainer):  # type: ignore[misc]
                 parameter.requires_grad = True
 
     def looks(self, stage: str) -> list[dict[str, Any]]:
-        """What was seen at each log, as a record holds it."""
+        """Return the evaluations of the stage, in the format of a record."""
         found = [look for look in self.state.log_history if "loss" in look]
         return [{"stage": stage, **{name: look[name] for name in look if name != "epoch"}} for look in found]
 
     def adam(self) -> dict[str, dict[str, Tensor]]:
-        """What Adam knows of each parameter, by its name."""
+        """Return Adam's state for each parameter, by name."""
         state = self.optimizer.state
         return {name: dict(state[p]) for name, p in self.model.named_parameters() if p in state}
 
 
 def _later(schedule: Callable[[int], float], first: int) -> Callable[[int], float]:
-    """A schedule from a later step on. It is a function: what an object holds would be in checkpoints, unreadably."""
+    """Return a schedule from a later step on: a function, since checkpoints would pickle an object's attributes."""
 
     def later(step: int) -> float:
         return float(schedule(step + first))
@@ -167,12 +167,12 @@ def _later(schedule: Callable[[int], float], first: int) -> Callable[[int], floa
 def arguments_for(
     settings: TrainingSettings, directory: Path | None, steps: int, total: int, seed: int, device: torch.device
 ) -> TrainingArguments:
-    """The Trainer's arguments for a stage of so many steps, of a schedule of `total`."""
+    """Return the Trainer's arguments for a stage of `steps` steps in a schedule of `total` steps."""
     saves = directory is not None and settings.checkpoint_every > 0
     arguments = TrainingArguments(
         output_dir=str(directory or Path(tempfile.gettempdir()) / "headcount-writes-nothing-here"),
         num_train_epochs=1,  # the sampler gives the whole stage as one stream
-        per_device_train_batch_size=settings.batch_size if settings.batch_tokens is None else 1,  # of whole batches
+        per_device_train_batch_size=settings.batch_size if settings.batch_tokens is None else 1,  # each item is a batch
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.lr,
         lr_scheduler_type=settings.schedule,
@@ -180,7 +180,7 @@ def arguments_for(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=settings.adam_beta2,
-        remove_unused_columns=False,  # collators take what they need
+        remove_unused_columns=False,  # collators select their columns
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         use_cpu=device.type == "cpu" and not torch.accelerator.is_available(),
@@ -193,7 +193,7 @@ def arguments_for(
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
     )
-    # Several GPUs in one process would share one draw of gates badly (DataParallel); torchrun is faster anyway.
+    # Threads of several GPUs in one process (DataParallel) cannot share a draw of gates. torchrun is faster anyway.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments

@@ -1,4 +1,4 @@
-"""What a method works on: a model, data and settings, and the books of what was trained."""
+"""The workbench of a method: model, data, settings, and the costs and dynamics of its trainings."""
 
 import json
 import shutil
@@ -28,28 +28,28 @@ from headcount.training.trainer import GatedTrainer, arguments_for
 from headcount.units.map import Subset
 
 LEAST_EXAMPLES = 16
-"""Fewer examples than this do not tell heads apart."""
+"""Least number of development examples to score heads on."""
 
 
 @dataclass
 class Workbench:
-    """What a method works on; it keeps the books.
+    """The model, data and settings of a method, with the record of its trainings.
 
     Attributes:
-        model: The model. A method may put another in its place.
+        model: The model. A method may replace it.
         data: Tokenised training examples, with a `length` column.
-        collator: Makes batches of them.
+        collator: Function that makes a batch of examples.
         settings: How to train.
-        seed: Of the data order, dropout, gates and their noise.
-        directory: Where checkpoints go. None: none are written.
-        shared: Where those of stages go that several runs have in common. None: with the others.
+        seed: Seed of the data order, dropout, gates and their noise.
+        directory: Directory of the checkpoints. None: no checkpoints.
+        shared: Directory of the checkpoints of stages that several runs share. None: the run's own directory.
         trained: Whether the model has been trained on the task.
-        development: Tokenised examples that nothing is trained on: heads are scored and trainings followed on them.
-        measure: The figures of a model on development examples, for the record.
-        costs: Of `training` and `selection`: optimiser steps, seconds, peak memory in bytes.
-        dynamics: What was seen during training.
-        notes: What a method has to tell of this run.
-        context: What else a training depends on, as plain data: the task and its fields.
+        development: Tokenised held-out examples, to score heads and to evaluate during training.
+        measure: Function that returns the figures of a model on development examples.
+        costs: Costs of `training` and `selection`: optimiser steps, seconds, peak memory in bytes.
+        dynamics: Evaluations and scorings during the run.
+        notes: Further results that a method reports for this run.
+        context: Other inputs of a training as plain data: the task and its fields.
     """
 
     model: Any
@@ -69,16 +69,16 @@ class Workbench:
 
     @property
     def epochs(self) -> float:
-        """Epochs of a training."""
+        """Number of epochs of a training."""
         return self.settings.epochs or USUAL_EPOCHS
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of a training, on all processes together."""
+        """Number of optimiser steps of a training, on all processes together."""
         return self.settings.steps or self.steps_of(self.epochs)
 
     def steps_of(self, epochs: float) -> int:
-        """Optimiser steps of so many passes over the training data, on all processes together."""
+        """Return the optimiser steps of so many passes over the training data, on all processes together."""
         if self.settings.batch_tokens is not None:
             return max(1, ceil(round(epochs * self._batches_an_epoch) / self._batches_a_step))
         return max(1, ceil(round(epochs * len(self.data)) / (self.settings.batch_size * self._batches_a_step)))
@@ -89,7 +89,7 @@ class Workbench:
 
     @cached_property
     def _batches_an_epoch(self) -> int:
-        """Batches of tokens in the first epoch; how many there are in others depends on chance, a little."""
+        """Number of batches in the first epoch, with `batch_tokens`. The number varies a little between epochs."""
         tokens, by_length = self.settings.batch_tokens or 1, self.settings.group_by_length
         return len(BatchOrder(self.data["length"], tokens, self.seed, by_length=by_length).epoch(0))
 
@@ -99,15 +99,15 @@ class Workbench:
         stage: Stage | None = None,
         moments: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
-        """Train the model, with the gates if there are any; go on from the stage's last checkpoint if there is one.
+        """Train the model, with gates if given, from the stage's last checkpoint if there is one.
 
         Args:
             gates: Gates that are on the model.
-            stage: Which stretch of training. None: all of it.
-            moments: What Adam starts from, by parameter. None: from nothing.
+            stage: Stage of the training. None: the whole training.
+            moments: Adam's initial state, by parameter. None: a fresh state.
 
         Returns:
-            What Adam knows of each parameter at the end, if the stage keeps it.
+            Adam's state for each parameter at the end, if the stage keeps it. Otherwise empty.
         """
         stage = stage or Stage()
         total = self.steps if stage.total is None else stage.total
@@ -129,7 +129,7 @@ class Workbench:
     ) -> dict[str, dict[str, Tensor]]:
         device = next(self.model.parameters()).device
         clock = files.clock()
-        # What a stage in the middle hands on are its last weights.
+        # A stage in the middle of a training ends with its last weights.
         to_the_end = (stage.first + steps == total or stage.last) and not stage.frozen
         settings = self.settings if to_the_end else replace(self.settings, **NOTHING_KEPT)
         keeper = Keeper(settings, self.measure is not None, judges=gates is None)
@@ -148,7 +148,7 @@ class Workbench:
             cost["seconds"] += clock.before["seconds"]
             cost["peak_memory"] = max(cost["peak_memory"], clock.before["peak_memory"])
             keeper.finish(self.model)
-        # Mixed precision wraps the model's forward pass for good; here it ends with the training.
+        # Mixed precision leaves its wrapper on the model's forward pass. Remove it after the training.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.model.eval()
         self.trained = True
@@ -174,7 +174,7 @@ class Workbench:
         total: int,
     ) -> GatedTrainer:
         saves = self.settings
-        if files.shared and not saves.checkpoint_every:  # the last one is what others take up
+        if files.shared and not saves.checkpoint_every:  # other runs load the last checkpoint
             saves = replace(saves, checkpoint_every=steps)
         by_tokens, device = self.settings.batch_tokens is not None, next(self.model.parameters()).device
         return GatedTrainer(
@@ -191,7 +191,7 @@ class Workbench:
         )
 
     def _files(self, stage: Stage, total: int, steps: int) -> StageFiles:
-        """Where the stage's checkpoints lie: by what defines it, if runs share it."""
+        """Return the files of the stage. A digest of its definition names the directory if runs share it."""
         if self.directory is None:
             return StageFiles(None)
         if self.shared is None or not stage.shared:
@@ -201,7 +201,7 @@ class Workbench:
 
     def _order(self, stage: Stage, steps: int, total: int) -> ExampleOrder | BatchOrder:
         settings, count, skip = self.settings, steps * self._batches_a_step, stage.skip * self._batches_a_step
-        # A prime far above the seeds that people give: another order is not another seed's own.
+        # A prime far above usual seeds keeps an order different from the order 0 of another seed.
         seed = self.seed + 1_000_003 * stage.order
         if settings.batch_tokens is not None:
             return BatchOrder(self.data["length"], settings.batch_tokens, seed, count, skip, settings.group_by_length)
@@ -213,13 +213,13 @@ class Workbench:
         )
 
     def train_if_needed(self) -> None:
-        """Train a model that has not been trained on the task, or when epochs or steps are asked for."""
+        """Train if the model has not been trained on the task, or if the settings state epochs or steps."""
         if not self.trained or self.settings.says_how_long:
             self.train(stage=Stage(shared=True))
 
     @contextmanager
     def booked(self, purpose: str) -> Iterator[dict[str, float]]:
-        """Book the block's seconds and peak memory; the block may add its own costs."""
+        """Add the block's seconds and peak memory to a cost entry. The block may add other costs."""
         cost = self.costs.setdefault(purpose, {"steps": 0, "seconds": 0.0, "peak_memory": 0})
         start = time.perf_counter()
         with peak_memory() as peak:
@@ -228,13 +228,13 @@ class Workbench:
         cost["peak_memory"] = max(cost["peak_memory"], peak.bytes)
 
     def rebook(self, cost: str, purpose: str) -> None:
-        """Book what stands under one name, if anything does, under another."""
+        """Move the costs of one entry, if it exists, to another."""
         moved, to = self.costs.pop(cost, {}), self.costs.setdefault(purpose, {})
         for name, value in moved.items():
             to[name] = max(to.get(name, 0), value) if name == "peak_memory" else to.get(name, 0) + value
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
-        """What the work gives, as plain data; a run that was killed afterwards reads it back instead."""
+        """Do the work and save its result, which is plain data. A resumed run reads the saved result instead."""
         file = None if self.directory is None else self.directory / f"{name}.json"
         if file is not None and file.is_file():
             saved = json.loads(file.read_text(encoding="utf-8"))
@@ -247,22 +247,22 @@ class Workbench:
         return result
 
     def forget(self, stage: str) -> None:
-        """Remove the checkpoints of a stage that nothing will go back to."""
+        """Remove the checkpoints of a stage that is no longer needed."""
         if self.directory is not None:
             shutil.rmtree(self.directory / stage, ignore_errors=True)
 
     def batches(self, examples: int | None = None) -> Iterator[Mapping[str, Tensor]]:
-        """Batches with labels on the model's device, by length: all training examples, or n drawn by the seed."""
+        """Return labelled batches by length on the model's device: of all training examples, or n drawn by the seed."""
         chosen = np.arange(len(self.data))
         if examples is not None:
             chosen = np.random.default_rng(self.seed).permutation(chosen)[:examples]
         return self._batches(self.data.select(chosen.tolist(), keep_in_memory=True))
 
     def development_batches(self) -> Iterator[Mapping[str, Tensor]]:
-        """Batches of all development examples, by length.
+        """Return batches of all development examples, by length.
 
         Raises:
-            BadData: They are too few to score heads on.
+            BadData: There are too few development examples to score heads on.
         """
         count = 0 if self.development is None else len(self.development)
         if self.development is None or count < LEAST_EXAMPLES:
@@ -273,7 +273,7 @@ class Workbench:
         return self._batches(self.development)
 
     def batches_for(self, importance: Any) -> Iterator[Mapping[str, Tensor]]:
-        """What an importance ranks heads by: the development batches, or nothing if it looks at no examples.
+        """Return the batches for an importance: the development batches, or none if it needs no examples.
 
         Raises:
             BadData: See `development_batches`.
@@ -287,7 +287,7 @@ class Workbench:
             yield {name: value.to(device) for name, value in batch.items()}
 
     def close(self, subset: Subset) -> None:
-        """Note in the dynamics what share of each earlier subset is in the final one."""
+        """Add to the dynamics the share of each earlier subset that is in the final subset."""
         final = set(subset.indices)
         for look in self.dynamics:
             if "kept" in look:
