@@ -4,9 +4,9 @@ A model numbers its classes. In a trained model these numbers already have a mea
 would get wrong scores without an error. Hence these rules:
 
 - Names alone have no order. If the data has the model's own names, it follows the model's order.
-- Some sources state an order, because they give names to numbers: the user (`labels`), a data set of the Hub
-  whose labels are indices of names, a file whose labels are numerals, and the model's configuration. Two stated
-  orders that differ are an error. Its message shows both, because only the user knows the right one.
+- Whoever gives names to numbers states an order. The user (`labels`) does, and the model's configuration. So do a
+  data set of the Hub whose labels are indices of names, and a file whose labels are numerals. Two stated orders
+  that differ are an error. Its message shows both, because only the user knows the right one.
 - The user's order takes precedence. `labels` gives the names in the order of the model's numbers. A numeral i in
   the data then means `labels[i]`. Names that the model does not know, such as another spelling or language, stand
   for the model's names at the same places.
@@ -83,7 +83,7 @@ def check_labels(
 
 
 def _can_stand_for(given: tuple[str, ...], named: tuple[str, ...]) -> bool:
-    """Whether no name given is the model's name for another number; names it does not have may stand."""
+    """Return whether no given name is the model's name for another number. Names unknown to it are allowed."""
     places = {name.casefold(): i for i, name in enumerate(named)}
     return len(given) == len(named) and all(places.get(name.casefold(), i) == i for i, name in enumerate(given))
 

@@ -91,7 +91,7 @@ class BatchOrder(Sampler[tuple[int, ...]]):
 
     Args:
         lengths: The length of each example, in tokens.
-        tokens: The most tokens in a batch, including padding.
+        tokens: The maximum number of tokens in a batch, including padding.
         seed: The seed of the order.
         count: The number of batches to give.
         skip: The number of batches to skip first.

@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
 
 SHORT = 64 * 64
-"""The most attention weights of a head for which plain products beat PyTorch's own attention on a CPU."""
+"""Maximum number of attention weights of a head for which plain products beat PyTorch's own attention on a CPU."""
 
 
 @dataclass

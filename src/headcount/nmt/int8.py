@@ -121,7 +121,7 @@ def to_int8(model: Translator) -> Translator:
     if isinstance(model.output, Int8Output):
         return model
     model.__dict__["save_pretrained"] = _refuse_to_save
-    model.float()  # the kernels read float32, whatever the weights were stored in
+    model.float()  # the kernels need float32
     model.output = Int8Output(model.output, model.output_weight())
     _rounded(model.encoder, many=True)
     _rounded(model.decoder, many=False)

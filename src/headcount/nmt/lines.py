@@ -27,7 +27,7 @@ class LineTranslator:
         search: The settings of the search.
         shortlist: The shortlist that limits the output layer. None: all pieces are candidates.
         batch_tokens: Source pieces in a batch, padding included.
-        max_length: The most pieces of a source sentence.
+        max_length: Maximum number of pieces of a source sentence.
         long: The treatment of longer lines: `split` at spaces into parts that are translated alone, or `truncate`.
         counts: The numbers of all lines, and of empty, split and truncated ones.
     """

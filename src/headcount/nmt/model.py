@@ -209,8 +209,8 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
             length_penalty: See `Search.normalisation`.
             num_return_sequences: Number of translations of each sentence, at most `num_beams`. If a sentence has fewer
                 within its length, the last ones are empty.
-            max_new_tokens: The most tokens after the start, including the end. A cut translation has no end token.
-            max_length: The most tokens, including the start. `max_new_tokens` overrides it.
+            max_new_tokens: Maximum number of tokens after the start, including the end. A cut translation has no end.
+            max_length: Maximum number of tokens, including the start. `max_new_tokens` overrides it.
             others: Further arguments of transformers' Trainer. They have no effect; any other argument is refused.
 
         Raises:

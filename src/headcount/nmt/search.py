@@ -53,8 +53,8 @@ class Search:
         beam: Number of hypotheses kept for each sentence. 1 is greedy search.
         normalisation: Exponent of the length that divides the log probability of a hypothesis.
         best: Number of translations returned for each sentence, at most `beam`.
-        longest: The most target pieces per source piece. Ten more are always allowed.
-        most: The most target pieces, including the end. None: no such limit.
+        longest: Maximum number of target pieces per source piece. Ten more are always allowed.
+        most: Maximum number of target pieces, including the end. None: no such limit.
     """
 
     beam: int = 5
@@ -156,7 +156,7 @@ def beam_search(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
     """Return the best finished hypotheses of each sentence. `limits` holds the greatest length for each."""
-    # Long: one loop over positions, whose steps share a dozen tensors.
+    # Long: one loop over positions, whose steps share a dozen tensors; parts of it would hand them to and fro.
     beam, end, device = settings.beam, model.config.eos_token_id, limits.device
     count, longest = len(limits), int(limits.max())
     here = list(range(count))

@@ -65,7 +65,7 @@ class Shortlist:
             sources: The source sentences.
             targets: Their translations, in the same order.
             vocabulary: The number of pieces of both languages together.
-            best: The most target pieces for each source piece.
+            best: The maximum number of target pieces for each source piece.
             frequent: The number of most frequent target pieces that every batch gets.
             iterations: The number of iterations of EM.
             always: Further pieces that every batch gets, such as the end of a sentence and the unknown piece.

@@ -17,7 +17,7 @@ PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 """The first four pieces of every vocabulary. Their ids are 0 to 3."""
 UNKNOWN_ID = 3
 MOST = 2_000_000
-"""The most lines that a vocabulary is learned from. More lines take long and change little."""
+"""Maximum number of lines that a vocabulary is learned from. More lines take long and change little."""
 
 
 class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transformers is untyped here
