@@ -1,1 +1,1 @@
-"""What tasks read: tables, lines, labels, parallel text."""
+"""Readers of the data of tasks: tables, lines, labels and parallel text."""

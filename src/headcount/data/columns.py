@@ -1,4 +1,4 @@
-"""Which columns of a table are text and label: given by the user, or guessed where there is only one way."""
+"""Choose the text and label columns of a table: those the user gives, or unambiguous guesses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,17 +20,17 @@ LABELS = ("label", "labels", "gold_label", "class", "target", "category")
 
 
 class Columns(NamedTuple):
-    """The columns of a classification table: one text column, or two for a pair; and the label."""
+    """The columns of a classification table: one text column, or two for pairs; and the label column."""
 
     text: tuple[str, ...]
     label: str
 
 
 def choose_columns(source: str, present: Sequence[str], text: tuple[str, ...] | None, label: str | None) -> Columns:
-    """The columns given, or those whose names can mean only one thing; a guess is blind to case.
+    """Return the given columns, or guess them from their names. A guess ignores case.
 
     Raises:
-        BadData: A column given is not there, or the names allow no guess, or more than one.
+        BadData: A given column does not exist, or the names allow no guess or several guesses.
     """
     for name in [*(text or ()), *([label] if label is not None else [])]:
         if name not in present:

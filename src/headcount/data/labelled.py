@@ -1,4 +1,4 @@
-"""Tables of labelled examples: text and label of every row, as text, and where in its source it stands."""
+"""Tables of labelled examples, read from files or the Hub. Every row keeps its place in the source."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ class Table:
     """Labelled examples read from one source.
 
     Attributes:
-        source: The file or Hub data set, as the user named it.
+        source: The file or Hub data set, as the user wrote it.
         columns: The text columns, one or two, and the label column.
-        rows: These columns of every row, all as text.
-        places: Where each row stands: its line in the file, or its row in a data set, both from 1.
-        stated: The labels in the order the source itself states (`ClassLabel` of a data set). None: none.
+        rows: The values of these columns in every row, as text.
+        places: The place of each row: its line in a file or its row in a data set, both from 1.
+        stated: The labels in the order that the source states (`ClassLabel` of a data set). None: no stated order.
     """
 
     source: str
@@ -40,15 +40,15 @@ class Table:
 
     @property
     def labels(self) -> list[str]:
-        """The label of every row."""
+        """Return the label of every row."""
         return list(self.rows[self.columns.label])
 
     def where(self, row: int) -> str:
-        """Where a row stands, for messages: `data/train.tsv, line 12`."""
+        """Return the place of a row for messages, such as `data/train.tsv, line 12`."""
         return place_in(self.source, self.places[row])
 
     def take(self, rows: Sequence[int]) -> "Table":
-        """The table with these rows only, in this order."""
+        """Return a table of these rows only, in this order."""
         picked = self.rows.select(rows, keep_in_memory=True)
         return replace(self, rows=picked, places=[self.places[row] for row in rows])
 
@@ -59,25 +59,24 @@ def read_table(
     label: str | None = None,
     skip_unlabelled: bool = False,
 ) -> Table:
-    """The labelled examples of a local file or of a data set on the Hugging Face Hub.
+    """Read labelled examples from a local file or a data set on the Hugging Face Hub.
 
-    A file ends in `.tsv`, `.csv`, `.jsonl` or `.json` (JSON lines, too), or that with `.gz`. TSV and CSV name
-    their columns in the first line; TSV has no quoting. Nothing is guessed about values: a sentence `nan`
-    stays a sentence, and an integer label is the text of its digits. A data set on the Hub is
-    `hub:NAME:SPLIT` or `hub:NAME:CONFIG:SPLIT`, as in `hub:nyu-mll/glue:mnli:validation_matched`; a split may
-    be sliced, `train[:1000]`. It goes through `datasets.load_dataset`, and so through its cache; reading a
-    file leaves nothing behind.
+    A file ends in `.tsv`, `.csv`, `.jsonl` or `.json` (also JSON lines), optionally with `.gz`. TSV and CSV
+    name their columns in the first line. TSV has no quoting. Values are not converted: a sentence `nan` stays a
+    sentence, and an integer label becomes its digits. A data set on the Hub is `hub:NAME:SPLIT` or
+    `hub:NAME:CONFIG:SPLIT`, as in `hub:nyu-mll/glue:mnli:validation_matched`. A split can be sliced:
+    `train[:1000]`. `datasets.load_dataset` loads and caches data sets of the Hub. Files are not cached.
 
     Args:
         source: The file or data set.
-        text: One text column, or two for pairs. None: guessed from the names (`choose_columns`).
-        label: The label column. None: guessed.
-        skip_unlabelled: Leave out rows without a label, instead of refusing the table: an empty or missing
-            one, -1 in a data set of the Hub, `-` in a column `gold_label` (SNLI: the annotators did not
-            agree).
+        text: One text column, or two for pairs. None: `choose_columns` guesses from the names.
+        label: The label column. None: `choose_columns` guesses.
+        skip_unlabelled: Whether to skip rows without a label instead of refusing the table. Such a label is
+            empty, missing, -1 in a data set of the Hub, or `-` in a column `gold_label` (in SNLI, the
+            annotators did not agree).
 
     Raises:
-        BadData: With file and line, and what to do about it.
+        BadData: The data cannot be read. The message has file, line and remedy.
     """
     if source.startswith("hub:"):
         return _from_hub(source, text, label, skip_unlabelled)
@@ -92,7 +91,7 @@ def read_table(
 def _table(
     source: str, columns: Columns, rows: Iterable[tuple[int, Mapping[str, object]]], skip_unlabelled: bool
 ) -> Table:
-    """Check and collect the columns that count; the others are not even kept."""
+    """Check and collect the text and label columns. The other columns are dropped."""
     kept: dict[str, list[str]] = {name: [] for name in [*columns.text, columns.label]}
     places = []
     for place, row in rows:
@@ -118,10 +117,10 @@ def _table(
 
 
 def checked_text(source: str, place: int, column: str, value: object) -> str:
-    """The value of a column in one row, where it is text that can be written as UTF-8.
+    """Return a value if it is text that UTF-8 can encode.
 
     Raises:
-        BadData: It is not.
+        BadData: The value is not such text.
     """
     if not isinstance(value, str):
         raise BadData(f"{place_in(source, place)}: column '{column}' must be text, got {value!r:.60}.")
@@ -135,7 +134,7 @@ def checked_text(source: str, place: int, column: str, value: object) -> str:
 
 
 def _label(source: str, place: int, column: str, value: object) -> str | None:
-    """The label as text, without spaces around it; None for a row that has none."""
+    """Return the label as text without surrounding spaces, or None if the row has none."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -145,15 +144,15 @@ def _label(source: str, place: int, column: str, value: object) -> str | None:
 
 
 def place_in(source: str, place: int) -> str:
-    """A line of a file, or a row of a data set of the Hub, for messages: `data/train.tsv, line 12`."""
+    """Name a line of a file or a row of a Hub data set for messages, such as `data/train.tsv, line 12`."""
     return f"{source}, {'row' if source.startswith('hub:') else 'line'} {place}"
 
 
 def load_from_hub(source: str) -> Dataset:
-    """The split of a data set that `hub:NAME:SPLIT` or `hub:NAME:CONFIG:SPLIT` names, as `datasets` loads it.
+    """Load a split of a data set, named as `hub:NAME:SPLIT` or `hub:NAME:CONFIG:SPLIT`.
 
     Raises:
-        BadData: Another spelling, a data set that cannot be loaded, or one without a row.
+        BadData: The name has another form, or the data set cannot be loaded or has no rows.
     """
     parts = _HUB.fullmatch(source)
     if parts is None:
@@ -183,7 +182,7 @@ def _from_hub(source: str, text: tuple[str, ...] | None, label: str | None, skip
     data = data.select_columns([*columns.text, columns.label])
     if not isinstance(feature, ClassLabel):
         return _table(source, columns, enumerate(data, start=1), skip_unlabelled)
-    # -1 stands for "no label" in the data sets of the Hub, where labels are the indices of names.
+    # In data sets of the Hub, labels are indices of names, and -1 means "no label".
     names: tuple[str, ...] = tuple(feature.names)
     rows = ({**row, columns.label: names[i] if (i := row[columns.label]) not in (-1, None) else None} for row in data)
     return replace(_table(source, columns, enumerate(rows, start=1), skip_unlabelled), stated=names)

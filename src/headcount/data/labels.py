@@ -1,19 +1,16 @@
-"""The order of labels: which label is which number, agreed between data, user and model before training.
+"""Check that data, user and model agree about the number of each label before training.
 
-A model gives its classes numbers. If it has been trained, the numbers mean something already, and data read
-in another order would be scored wrong without any error. So:
+A model numbers its classes. In a trained model these numbers already have a meaning. Data read in another order
+would get wrong scores without an error. Hence these rules:
 
-- Names alone have no order. Where the data holds the model's own names, the data follows the model's order,
-  and nothing can go wrong.
-- An order is stated by whoever gives names to numbers: the user (`labels`), a data set of the Hub whose
-  labels are indices of names, and a file whose labels are numerals; and, on the other side, the model's
-  configuration. Two stated orders that differ are an error that shows both, since nobody but the user knows
-  which is right.
-- The user has the last word: `labels` gives the names in the order of the model's numbers. A numeral i in the
-  data then means `labels[i]`; names that the model does not know (another spelling, another language) stand
+- Names alone have no order. If the data has the model's own names, it follows the model's order.
+- Whoever gives names to numbers states an order. The user (`labels`) does, and the model's configuration. So do a
+  data set of the Hub whose labels are indices of names, and a file whose labels are numerals. Two stated orders
+  that differ are an error. Its message shows both, because only the user knows the right one.
+- The user's order takes precedence. `labels` gives the names in the order of the model's numbers. A numeral i in
+  the data then means `labels[i]`. Names that the model does not know, such as another spelling or language, stand
   for the model's names at the same places.
-- A model that has no names of its own (the library's placeholders `LABEL_0`, `LABEL_1`) takes those of the
-  data.
+- A model without names of its own takes those of the data. It has the placeholders `LABEL_0`, `LABEL_1` and so on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,22 +21,22 @@ from headcount.errors import BadData
 
 
 def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels that occur, each once: by value if all are whole numbers, else by alphabet."""
+    """Return the distinct labels, sorted by value if all are whole numbers, else by alphabet."""
     found = sorted(set(labels))
     return tuple(sorted(found, key=int) if all(_is_numeral(label) for label in found) else found)
 
 
 def model_labels(config: PreTrainedConfig) -> tuple[str, ...] | None:
-    """The model's names for its classes, in the order of their numbers. None: it has only placeholders."""
+    """Return the model's class names in the order of their numbers, or None if it has only placeholders."""
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 
 
 def label_numbers(found: Sequence[str], labels: tuple[str, ...]) -> dict[str, int]:
-    """The number of each label found in data: its place in `labels`; for numerals among names, the numeral.
+    """Return the number of each label in the data: its place in `labels`, or the value of a numeral.
 
     Raises:
-        BadData: The data has a label that is not among `labels`.
+        BadData: The data has a label that is not in `labels`.
     """
     if set(found) <= set(labels):
         return {label: labels.index(label) for label in found}
@@ -57,16 +54,16 @@ def check_labels(
     given: tuple[str, ...] | None = None,
     stated: tuple[str, ...] | None = None,
 ) -> tuple[str, ...]:
-    """The labels in the order of the model's numbers, by which the data is to be read.
+    """Return the labels of the data in the order of the model's class numbers.
 
     Args:
         config: The model's configuration.
         found: The labels that occur in the data, sorted.
-        given: The order the user states.
-        stated: The order the data set states.
+        given: The order that the user states.
+        stated: The order that the data set states.
 
     Raises:
-        BadData: Two stated orders differ, or data and model have different labels; the message shows both.
+        BadData: Two stated orders differ, or data and model have different labels. The message shows both.
     """
     named = model_labels(config)
     if given is not None:
@@ -80,13 +77,13 @@ def check_labels(
         if stated != named:
             raise _disagreement("The data set states the labels", stated, named)
         return named
-    if not set(found) <= set(named):  # evaluation data need not hold every label
+    if not set(found) <= set(named):  # evaluation data may lack labels
         raise _disagreement("The data has the labels", found, named)
     return named
 
 
 def _can_stand_for(given: tuple[str, ...], named: tuple[str, ...]) -> bool:
-    """Whether no name given is the model's name for another number; names it does not have may stand."""
+    """Return whether no given name is the model's name for another number. Names unknown to it are allowed."""
     places = {name.casefold(): i for i, name in enumerate(named)}
     return len(given) == len(named) and all(places.get(name.casefold(), i) == i for i, name in enumerate(given))
 

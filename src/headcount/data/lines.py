@@ -1,7 +1,7 @@
-"""Local files as rows with line numbers: TSV, CSV, JSON lines, plain or gzip. Values stay as written.
+"""Read rows with line numbers from local files: TSV, CSV or JSON lines, plain or gzip. Values stay as written.
 
-The loaders of `datasets` are not used here, on purpose: they guess types (a sentence `null` becomes a missing
-value, a sentence `12` a number), fill short rows with nothing, and name no line when a file is broken.
+The loaders of `datasets` are not used here. They guess types: a sentence `null` becomes a missing value, and a
+sentence `12` a number. They fill short rows with missing values, and do not name the line of an error.
 """
 
 import csv
@@ -18,18 +18,18 @@ _OTHERS = {
     b"\xff\xfe": "It is UTF-16: convert the file to UTF-8",
     b"\xfe\xff": "It is UTF-16: convert the file to UTF-8",
 }
-"""How files begin that are often taken for text in UTF-8, and what to do."""
+"""The first bytes of files that are often mistaken for UTF-8 text, and the remedy."""
 
 Row = tuple[int, Mapping[str, object]]
-"""The line (from 1) on which a row begins, and its values by column."""
+"""The first line of a row (from 1), and its values by column."""
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a local file, in order, with the line on which each begins; blank lines are passed over.
+    """Yield the rows of a local file, each with its first line. Blank lines are skipped.
 
     Raises:
-        BadData: No such file, an unknown suffix, broken gzip, UTF-8, CSV or JSON, or a row with the wrong
-            number of fields; with file and line.
+        BadData: The file is missing, has an unknown suffix, is broken gzip, UTF-8, CSV or JSON, or has a row
+            with the wrong number of fields. The message has file and line.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
@@ -52,12 +52,12 @@ def _are_two_files(names: list[str]) -> bool:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their ends, decoded one by one, so that a broken one can be named.
+    """Yield the lines of a file with their ends. They are decoded one by one, so that an error can name its line.
 
-    A line ends at a line feed only: other characters that Unicode counts as line ends stay inside.
+    A line ends at a line feed only. Other line ends of Unicode stay inside the line.
 
     Raises:
-        BadData: Broken gzip or UTF-8, or no such file; with file and line.
+        BadData: The file is missing, or is broken gzip or UTF-8. The message has file and line.
     """
     number = 0
     try:
@@ -73,7 +73,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def _tsv(path: Path) -> Iterator[Row]:
-    """Rows of tab-separated values. There is no quoting: SST-2 has sentences with a bare quotation mark."""
+    """Yield rows of tab-separated values, without quoting. SST-2 has sentences with a single quotation mark."""
     fields = (
         (n, line.rstrip("\r\n").split("\t")) for n, line in enumerate(read_lines(path), start=1) if line.strip("\r\n")
     )
@@ -81,7 +81,7 @@ def _tsv(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    """Rows of comma-separated values, quoted where they hold a comma, a quotation mark or a line end."""
+    """Yield rows of comma-separated values. Values with a comma, quotation mark or line end are quoted."""
     yield from _with_header(path, _csv_fields(path), "commas")
 
 
@@ -121,7 +121,7 @@ def _with_header(path: Path, rows: Iterator[tuple[int, list[str]]], separators: 
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    """Rows of JSON lines: one object a line."""
+    """Yield rows of JSON lines, which have one object per line."""
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
@@ -143,4 +143,4 @@ FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".json": _json_lines,
 }
-"""The kinds of file that can be read, by suffix; each may also be gzip, with `.gz` after it."""
+"""The readers by file suffix. Each file may also be gzip, with a further `.gz`."""

@@ -1,4 +1,4 @@
-"""The order in which a training sees its examples, one by one or in batches of so many tokens."""
+"""The order of examples in training, in batches of a number of examples or tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,23 +9,23 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 POOL = 50
-"""Batches that are filled together by length. More would pad less, and mix less."""
+"""The number of batches that are sorted by length together. More would reduce both padding and randomness."""
 
 
 class ExampleOrder(Sampler[int]):
-    """Examples in random order, epoch after epoch, as one stream; a stretch of it.
+    """A sampler that gives a part of an endless stream of examples, in random order in each epoch.
 
-    Grouped by length, examples of like length share a batch, so that there is little padding, while batches come in
-    random order: runs of batches from long to short would be a curriculum that nobody asked for. The order depends on
-    the seed alone, so that any stretch can be had again.
+    With `by_length`, examples of similar length share a batch, which saves padding. The batches are shuffled, because
+    batches sorted from long to short would be an unintended curriculum. The order depends on the seed alone, so any
+    part of the stream can be reproduced.
 
     Args:
         lengths: The length of each example.
-        batch_size: Examples in a batch.
-        seed: Of the order.
-        count: Examples to give.
-        skip: Examples of the stream to pass over first: whole batches, or the next ones are cut across groups.
-        by_length: Whether to group by length.
+        batch_size: The number of examples in a batch.
+        seed: The seed of the order.
+        count: The number of examples to give.
+        skip: The number of examples to skip first. It must be whole batches, or later batches mix lengths.
+        by_length: Whether to group examples by length.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class ExampleOrder(Sampler[int]):
         size = POOL * self.batch_size
         pools = [order[start : start + size] for start in range(0, len(order), size)]
         by_length = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
-        # The batches of the stream do not end where epochs do: what fills the last one of the epoch before comes first,
-        # what does not fill one comes last; both are the short ones of the last pool.
+        # A batch can span two epochs. The examples that complete the last batch of the previous epoch come first, and
+        # those of an incomplete batch come last. Both are short examples of the last pool.
         fill = min(-epoch * len(order) % self.batch_size, len(order))
         first, rest = by_length[len(order) - fill :], by_length[: len(order) - fill]
         whole = len(rest) // self.batch_size * self.batch_size
@@ -64,7 +64,7 @@ class ExampleOrder(Sampler[int]):
 def token_batches(
     lengths: Int[np.ndarray, " example"], order: Int[np.ndarray, " example"], tokens: int
 ) -> list[Int[np.ndarray, " member"]]:
-    """Examples in batches of at most so many tokens, padding included, taken in this order; one too long goes alone."""
+    """Split `order` into batches of at most `tokens` tokens, with padding. A longer example is a batch of its own."""
     batches, start, longest = [], 0, 0
     for i, example in enumerate(order):
         longest = max(longest, int(lengths[example]))
@@ -75,7 +75,7 @@ def token_batches(
 
 
 def by_length(lengths: Sequence[int], size: int, tokens: int | None = None) -> list[Int[np.ndarray, " member"]]:
-    """All examples from short to long, in batches of so many; with tokens, of at most so many tokens instead."""
+    """Return batches of all examples, short to long, of `size` examples or, if given, at most `tokens` tokens."""
     sizes = np.asarray(lengths)
     order = np.argsort(sizes, kind="stable")
     if tokens is not None:
@@ -84,18 +84,18 @@ def by_length(lengths: Sequence[int], size: int, tokens: int | None = None) -> l
 
 
 class BatchOrder(Sampler[tuple[int, ...]]):
-    """Batches of at most so many tokens in random order, epoch after epoch, as one stream; a stretch of it.
+    """A sampler that gives a part of an endless stream of batches, each of at most `tokens` tokens.
 
-    Examples of like length share a batch; which of them, and the order of the batches, is drawn anew for each epoch. It
-    depends on the seed alone, so that any stretch can be had again.
+    With `by_length`, examples of similar length share a batch. Each epoch draws new batches in a new order. The stream
+    depends on the seed alone, so any part of it can be reproduced.
 
     Args:
         lengths: The length of each example, in tokens.
-        tokens: Of a batch at most, padding included.
-        seed: Of the order.
-        count: Batches to give.
-        skip: Batches of the stream to pass over first.
-        by_length: Whether to group by length.
+        tokens: The maximum number of tokens in a batch, including padding.
+        seed: The seed of the order.
+        count: The number of batches to give.
+        skip: The number of batches to skip first.
+        by_length: Whether to group examples by length.
     """
 
     def __init__(
@@ -117,18 +117,18 @@ class BatchOrder(Sampler[tuple[int, ...]]):
             epoch += 1
 
     def epoch(self, number: int) -> list[Int[np.ndarray, " member"]]:
-        """The batches of an epoch, in order."""
+        """Return the batches of an epoch, in order."""
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.lengths))
         if not self.by_length:
             return token_batches(self.lengths, order, self.tokens)
-        # Sorting is stable: examples of one length stay in random order.
+        # Sorting is stable, so examples of equal length stay in random order.
         batches = token_batches(self.lengths, order[np.argsort(self.lengths[order], kind="stable")], self.tokens)
         return [batches[i] for i in random.permutation(len(batches))]
 
 
 class Batches(TorchDataset[list[Mapping[str, object]]]):
-    """A data set whose items are batches of examples: what a `BatchOrder` draws from."""
+    """A data set whose items are batches of examples, for use with `BatchOrder`."""
 
     def __init__(self, data: Dataset) -> None:
         self.data = data

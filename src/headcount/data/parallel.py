@@ -1,4 +1,4 @@
-"""Parallel text: sentences and their translations, read from files, from the Hub, or from sacrebleu's test sets."""
+"""Read parallel text from files, from the Hub, or from sacrebleu's test sets."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _WITH_HEADER = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 _LIKE_A_SENTENCE = re.compile(r"(\S+\s+){3}\S.*|.*[.!?…。！？]")
 
 _Key = tuple[str, ...]
-"""Where a sentence stands in a row: a column, or the column `translation` and a language in it."""
+"""The place of a sentence in a row: a column, or the column `translation` and a language in it."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Pairs:
     """Sentences and their translations, read from one source.
 
     Attributes:
-        source: The files, file, data set or test set, as the user named it.
-        sources: The sentences, in order, without the line end after them and otherwise as they stand; a
-            sentence may be empty.
-        targets: The translation of each.
-        places: Where each pair stands: its line in the file, or its row in a data set, both from 1.
-        file: The first file, where there are two: `where` names it. None: the source itself is named.
+        source: The files, file, data set or test set, as the user wrote it.
+        sources: The sentences, in order and unchanged, but without the line end after them. A sentence may
+            be empty.
+        targets: The translation of each sentence.
+        places: The place of each pair: its line in a file or its row in a data set, both from 1.
+        file: The first file of two, which `where` names. None: `where` names the source.
     """
 
     source: str
@@ -45,11 +45,11 @@ class Pairs:
         return len(self.places)
 
     def where(self, row: int) -> str:
-        """Where a pair stands, for messages: `train.de.gz, line 12`."""
+        """Return the place of a pair for messages, such as `train.de.gz, line 12`."""
         return place_in(self.file or self.source, self.places[row])
 
     def take(self, rows: Sequence[int]) -> "Pairs":
-        """These pairs only, in this order."""
+        """Return these pairs only, in this order."""
         return replace(
             self,
             sources=[self.sources[row] for row in rows],
@@ -58,34 +58,34 @@ class Pairs:
         )
 
     def without_empty(self) -> tuple["Pairs", int]:
-        """The pairs that have text on both sides, more than white space; and how many have not."""
+        """Return the pairs with text on both sides, and the number of other pairs. White space is not text."""
         kept = [row for row in range(len(self)) if self.sources[row].strip() and self.targets[row].strip()]
         return self.take(kept), len(self) - len(kept)
 
 
 def read_pairs(source: str, languages: tuple[str, str] | None = None, columns: tuple[str, str] | None = None) -> Pairs:
-    """The sentence pairs of files, of a data set on the Hugging Face Hub, or of one of sacrebleu's test sets.
+    """Read sentence pairs from files, a data set on the Hugging Face Hub, or a test set of sacrebleu.
 
-    - `FILE,FILE`: two text files, plain or `.gz`; line n of one is the translation of line n of the other. A
-      line ends at a line feed only. `languages` and `columns` are not looked at.
-    - One file that ends in `.tsv`, `.csv`, `.jsonl` or `.json` (JSON lines, too), or that with `.gz`. TSV and
+    - `FILE,FILE`: two text files, plain or `.gz`. Line n of the second translates line n of the first. A line
+      ends at a line feed only. `languages` and `columns` are ignored.
+    - One file that ends in `.tsv`, `.csv`, `.jsonl` or `.json` (also JSON lines), optionally with `.gz`. TSV and
       CSV must name their columns in the first line.
     - `hub:NAME:SPLIT` or `hub:NAME:CONFIG:SPLIT`, as in `hub:wmt/wmt14:de-en:test`.
-    - `sacrebleu:TESTSET:SRC-TRG`, as in `sacrebleu:wmt19:en-de` or `sacrebleu:iwslt17:de-en`; of several
-      references, the first. sacrebleu fetches what it does not have. `columns` are not looked at.
+    - `sacrebleu:TESTSET:SRC-TRG`, as in `sacrebleu:wmt19:en-de` or `sacrebleu:iwslt17:de-en`. Only the
+      first reference is read. sacrebleu downloads a missing test set. `columns` are ignored.
 
-    In a file with columns and on the Hub, the sentences are taken from the columns given; else from a column
-    `translation` that holds them by language, `{"translation": {"de": …, "en": …}}`, which needs `languages`;
-    else from the columns with the names of the languages; else, where there are two columns and neither is one
-    of the languages, from these: the first is the source. Case in languages does not count.
+    In a table or a Hub data set, the first rule that fits chooses the columns: (1) the given `columns`; (2) a column
+    `translation` with sentences by language, `{"translation": {"de": …, "en": …}}`, which needs `languages`; (3) the
+    columns named like the languages; (4) the only two columns, source first, if neither is named like a language.
+    The case of languages is ignored.
 
     Args:
         source: The files, file, data set or test set.
-        languages: The language of the source, and that of the target.
-        columns: The column of the source, and that of the target.
+        languages: The languages of source and target.
+        columns: The columns of source and target.
 
     Raises:
-        BadData: With file and line, and what to do about it.
+        BadData: The data cannot be read. The message has file, line and remedy.
     """
     for what, given in (("languages", languages), ("columns", columns)):
         if given is not None and given[0] == given[1]:
@@ -118,14 +118,14 @@ def read_pairs(source: str, languages: tuple[str, str] | None = None, columns: t
 
 
 def _two_files(source: str) -> tuple[str, str]:
-    """The files on both sides of a comma; of several commas, the one between two files that are there."""
+    """Split at a comma into two files. Of several commas, prefer one between two existing files."""
     ways = [(source[:i], source[i + 1 :]) for i, character in enumerate(source) if character == ","]
     there = [way for way in ways if all(Path(name).is_file() for name in way)]
     return (there or ways)[0]
 
 
 def _side_by_side(source: str, first: str, second: str, remedy: str) -> Pairs:
-    """The lines of two files, as many in one as in the other."""
+    """Pair the lines of two files, which must have the same number of lines."""
     for name in (first, second):
         if not Path(name).is_file():
             raise BadData(f"No such file: '{name}'. Give two text files, plain or .gz, as FILE,FILE.")
@@ -147,7 +147,7 @@ def _without_end(line: str) -> str:
 def _choose(
     source: str, row: Mapping[str, object], languages: tuple[str, str] | None, columns: tuple[str, str] | None
 ) -> tuple[_Key, _Key]:
-    """Where source and target stand in every row, judged by the first row."""
+    """Choose the places of source and target in every row, from the first row."""
     present = list(row)
     for name in columns or ():
         if name not in present:
@@ -178,7 +178,7 @@ def _choose(
 
 
 def _of_languages(names: Sequence[str], languages: tuple[str, str] | None) -> list[str]:
-    """The names that are the languages, as they are written there; none for a language that is not there."""
+    """Return the spelling in `names` of each language. Missing languages are left out."""
     found: list[str] = []
     for language in languages or ():
         same = [name for name in names if name.lower() == language.lower()]
@@ -187,7 +187,7 @@ def _of_languages(names: Sequence[str], languages: tuple[str, str] | None) -> li
 
 
 def _refuse_sentences(source: str, header: Sequence[str]) -> None:
-    """A file without a header would lose its first pair without a word."""
+    """Refuse a header that looks like a sentence, because the file would silently lose its first pair."""
     for name in header:
         if source.lower().endswith(_WITH_HEADER) and _LIKE_A_SENTENCE.fullmatch(name):
             raise BadData(
@@ -223,7 +223,7 @@ def _from_sacrebleu(source: str, languages: tuple[str, str] | None) -> Pairs:
     parts = _TEST_SET.fullmatch(source)
     if parts is None:
         raise BadData(f"Cannot read '{source}'. Write sacrebleu:TESTSET:SRC-TRG, as in sacrebleu:wmt19:en-de.")
-    from sacrebleu import utils  # here, for it looks for its cache as it is imported
+    from sacrebleu import utils  # imported here, because the import looks for a cache
 
     name, pair = parts["name"], parts["pair"]
     if name not in utils.DATASETS:
@@ -244,7 +244,7 @@ def _from_sacrebleu(source: str, languages: tuple[str, str] | None) -> Pairs:
             f"Test set '{name}' is neither on this machine nor can it be fetched ({error}). Connect to the network, "
             f"or copy the folder '{folder}' from a machine that has it."
         ) from error
-    except (Exception, SystemExit) as error:  # it raises bare ones, and ends the process over a wrong checksum
+    except (Exception, SystemExit) as error:  # it raises plain Exception, and SystemExit for a wrong checksum
         why = "wrong checksum, or no safe connection" if isinstance(error, SystemExit) else repr(error)
         raise BadData(f"sacrebleu cannot prepare test set '{name}' ({why}). {remedy}") from error
     return _side_by_side(source, first, second, remedy)

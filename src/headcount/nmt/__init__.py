@@ -1,4 +1,4 @@
-"""Translation models of our own. This room knows nothing of pruning."""
+"""Translation models of our own. This package does not depend on the pruning code."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 

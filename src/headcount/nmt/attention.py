@@ -12,20 +12,20 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.marian.modeling_marian import eager_attention_forward
 
 SHORT = 64 * 64
-"""Attention weights of a head, up to which plain matrix products are faster than PyTorch's own attention on a CPU."""
+"""Maximum number of attention weights of a head for which plain products beat PyTorch's own attention on a CPU."""
 
 
 @dataclass
 class AttentionState:
-    """Keys and values of the tokens so far, or of the source. Shapes: (batch, head, token, head_size)."""
+    """The keys and values of earlier target tokens, or of the source. Shapes: (batch, head, token, head_size)."""
 
     keys: Tensor | None = None
     values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values, with these after those that are there."""
+        """Append keys and values to the stored ones, and return all of them."""
         if self.keys is None or self.values is None:
-            # Read at every step from now on, those of the source unchanged: a head's rows side by side are read faster.
+            # Every later step reads them. Reading is faster when the rows of a head are contiguous.
             self.keys, self.values = keys.contiguous(), values.contiguous()
         else:
             self.keys, self.values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
@@ -38,13 +38,13 @@ class AttentionState:
 
 
 class TranslationAttention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2.2); the width of its heads is not that of the model.
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2). The size of a head does not depend on `d_model`.
 
     Args:
-        config: The model's.
-        heads: How many.
-        is_decoder: It attends from the target.
-        is_causal: It attends to what came before only.
+        config: The model's configuration.
+        heads: The number of heads.
+        is_decoder: Whether the queries come from the target.
+        is_causal: Whether a token attends to itself and earlier tokens only.
     """
 
     def __init__(self, config: PreTrainedConfig, heads: int, is_decoder: bool = False, is_causal: bool = False) -> None:
@@ -59,7 +59,7 @@ class TranslationAttention(nn.Module):
 
     @property
     def is_cross(self) -> bool:
-        """Whether it attends from the target to the source."""
+        """Return whether this is cross-attention, from the target to the source."""
         return self.is_decoder and not self.is_causal
 
     def forward(
@@ -69,13 +69,13 @@ class TranslationAttention(nn.Module):
         attention_mask: Tensor | None = None,
         state: AttentionState | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The attended values, projected, and the attention weights if the implementation gives them.
+        """Return the output, (batch, query, model), and the attention weights if the implementation gives them.
 
         Args:
-            hidden_states: What is attended from.
-            key_value_states: What is attended to. None: what it is attended from.
-            attention_mask: As the attention implementation wants it.
-            state: With it, earlier keys and values count too; those of the source are computed once.
+            hidden_states: The states that the queries come from.
+            key_value_states: The states that keys and values come from. None: `hidden_states`.
+            attention_mask: The mask in the form that the attention implementation expects.
+            state: Earlier keys and values, which are attended to as well. Those of the source are computed once.
         """
         if state is not None and key_value_states is not None and state.keys is not None and state.values is not None:
             queries, keys, values = self._heads(self.q_proj(hidden_states)), state.keys, state.values
@@ -96,7 +96,7 @@ class TranslationAttention(nn.Module):
         return projected, weights
 
     def project(self, hidden_states: Tensor, key_value_states: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of the one; keys and values of the other, or of the same. Shapes: (batch, head, token, head_size)."""
+        """Return queries, keys and values, (batch, head, token, head_size). `key_value_states` None: self-attention."""
         attended = hidden_states if key_value_states is None else key_value_states
         pairs = ((self.q_proj, hidden_states), (self.k_proj, attended), (self.v_proj, attended))
         queries, keys, values = (self._heads(layer(x)) for layer, x in pairs)
@@ -105,10 +105,10 @@ class TranslationAttention(nn.Module):
     def _attend(
         self, queries: Tensor, keys: Tensor, mask: Tensor | None = None
     ) -> Callable[..., tuple[Tensor, Tensor | None]]:
-        """The configured attention; for few tokens on a CPU, where nothing is learned, the same by plain products."""
+        """Return the configured attention function, or `short_attention` for few tokens on a CPU in inference mode."""
         name = self.config._attn_implementation
         few = queries.shape[2] * keys.shape[2] <= SHORT and queries.dtype in (torch.float32, torch.float64)
-        # Where a causal layer gets no mask, PyTorch's own attention hides what comes after: the plain products do not.
+        # Without a mask, PyTorch's own attention hides later tokens in a causal layer. `short_attention` does not.
         few = few and (mask is not None or not self.is_causal or queries.shape[2] == 1)
         if name == "sdpa" and few and queries.device.type == "cpu" and torch.is_inference_mode_enabled():
             return short_attention
@@ -116,7 +116,7 @@ class TranslationAttention(nn.Module):
         return attend
 
     def _heads(self, x: Tensor) -> Tensor:
-        """(batch, token, head x head_size) -> (batch, head, token, head_size)."""
+        """Split the heads: (batch, token, head x head_size) -> (batch, head, token, head_size)."""
         return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
 
 
@@ -129,18 +129,18 @@ def short_attention(
     scaling: float,
     dropout: float = 0.0,
 ) -> tuple[Float[Tensor, "batch query head size"], None]:
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) for translating, as an attention implementation.
+    """Compute scaled dot-product attention (Vaswani et al. 2017, eq. 1), for inference only.
 
-    PyTorch's own computes the products head by head; for few tokens, one product for all heads is faster.
+    PyTorch's own attention computes one product per head. For few tokens, one product for all heads is faster.
 
     Args:
-        module: The layer; it has no say.
-        queries: Attend from.
-        keys: Attend to.
-        values: What is attended to.
-        mask: False where nothing may be attended to.
-        scaling: Of the weights before the softmax.
-        dropout: There is none.
+        module: The layer. It is not used.
+        queries: The queries.
+        keys: The keys.
+        values: The values.
+        mask: False where a key must not be attended to.
+        scaling: The factor of the weights before the softmax.
+        dropout: It is not used: there is no dropout at inference.
     """
     weights = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scaling)
     if mask is not None:
@@ -150,7 +150,7 @@ def short_attention(
 
 
 class NoHeads(nn.Module):
-    """What a layer built without heads has in place of attention: the bias of the output projection."""
+    """The replacement of attention in a layer built without heads: the bias of the output projection."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
@@ -163,10 +163,10 @@ class NoHeads(nn.Module):
         attention_mask: Tensor | None = None,
         state: AttentionState | None = None,
     ) -> tuple[Tensor, None]:
-        """The bias at every position."""
+        """Return the bias at every position."""
         return self.bias.expand_as(hidden_states), None
 
 
 def attention(config: PreTrainedConfig, heads: int, is_decoder: bool = False, is_causal: bool = False) -> nn.Module:
-    """Attention with these heads, or what stands in its place where there are none."""
+    """Return attention with this many heads, or `NoHeads` for zero."""
     return TranslationAttention(config, heads, is_decoder, is_causal) if heads else NoHeads(config)

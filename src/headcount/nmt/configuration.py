@@ -1,4 +1,4 @@
-"""What a translation model of our own looks like: its configuration, and the shapes that the papers use."""
+"""The configuration of our own translation models, and presets for the shapes that the papers use."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,32 +14,32 @@ Width = Annotated[int, Field(ge=4)]
 
 
 class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped here
-    """The shape of an encoder-decoder Transformer (Vaswani et al. 2017), or of one whose decoder is an SSRU.
+    """The shape of an encoder-decoder Transformer (Vaswani et al. 2017), with a decoder of attention or an SSRU.
 
     Attributes:
-        vocab_size: Pieces of the vocabulary, which both languages share.
+        vocab_size: Number of pieces in the vocabulary, which both languages share.
         d_model: Width of the model.
-        encoder_layers: Layers of the encoder.
-        decoder_layers: Layers of the decoder.
-        encoder_heads: Heads of each layer's self-attention: a number, or a list with one for every layer. Zero leaves
-            the bias of the output projection.
-        decoder_heads: Likewise, of the decoder's self-attention; an SSRU has none.
-        cross_heads: Likewise, of the attention from the decoder to the encoder.
-        head_size: Width of a head, whatever the width of the model. None: d_model / encoder_heads.
+        encoder_layers: Number of encoder layers.
+        decoder_layers: Number of decoder layers.
+        encoder_heads: Heads of each layer's self-attention: one number, or a list with a number for each layer. A layer
+            with zero heads keeps the bias of its output projection.
+        decoder_heads: Heads of each decoder layer's self-attention, given likewise. An SSRU has no heads.
+        cross_heads: Heads of each decoder layer's attention to the encoder, given likewise.
+        head_size: Width of a head. It need not fit d_model. None: d_model / encoder_heads.
         ffn_size: Width of the feed-forward layers.
-        decoder_type: What the decoder looks back with: `attention`, or `ssru` (Kim et al. 2019).
-        tied_decoder_layers: All decoder layers share their weights; each keeps a state of its own.
+        decoder_type: How the decoder reads earlier target tokens: `attention`, or `ssru` (Kim et al. 2019).
+        tied_decoder_layers: Whether all decoder layers share their weights. Each layer still keeps its own state.
         tied_embeddings: What shares a matrix: `all` (source, target, output), `decoder` (target, output) or `none`.
-        norm: Layer normalisation comes `post`, after the residual, or `pre`, before the sublayer.
-        activation: Of the feed-forward layers.
-        dropout: Of embeddings and of every sublayer's output.
-        attention_dropout: Of attention weights.
-        activation_dropout: Inside feed-forward layers.
-        label_smoothing: Share of the target's probability that is spread over the vocabulary; in training only.
-        layer_norm_eps: Added to the variance.
+        norm: Place of layer normalisation: `post`, after the residual, or `pre`, before the sublayer.
+        activation: Activation function of the feed-forward layers.
+        dropout: Dropout of embeddings and of every sublayer's output.
+        attention_dropout: Dropout of attention weights.
+        activation_dropout: Dropout inside feed-forward layers.
+        label_smoothing: Share of the target's probability that training spreads over the vocabulary.
+        layer_norm_eps: Constant that layer normalisation adds to the variance.
     """
 
-    __no_type_check__ = True  # transformers makes it a dataclass that is called with more than its fields
+    __no_type_check__ = True  # transformers makes it a dataclass and calls it with more than its fields
     model_type = "headcount_translator"
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 transformers adds a list to it
 
@@ -63,7 +63,7 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
     label_smoothing: Rest = 0.1
     layer_norm_eps: Positive = 1e-6
     is_encoder_decoder: bool = True
-    tie_word_embeddings: bool = False  # what is shared is one parameter: there is nothing for transformers to tie
+    tie_word_embeddings: bool = False  # a shared matrix is one parameter, so transformers has nothing to tie
     pad_token_id: int = 0
     bos_token_id: int = 1
     eos_token_id: int = 2
@@ -102,11 +102,11 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
 
     @property
     def built_decoder_layers(self) -> int:
-        """Decoder layers that have weights: one, where all share them."""
+        """Return the number of decoder layers with weights of their own. Tied layers count as one."""
         return 1 if self.tied_decoder_layers else self.decoder_layers
 
     def heads(self, name: str) -> list[int]:
-        """The heads of every layer that has weights, of `encoder_heads`, `decoder_heads` or `cross_heads`."""
+        """Return the heads of each layer with weights, for `encoder_heads`, `decoder_heads` or `cross_heads`."""
         given: int | list[int] = getattr(self, name)
         layers = self.encoder_layers if name == "encoder_heads" else self.built_decoder_layers
         return [given] * layers if isinstance(given, int) else list(given)
@@ -114,7 +114,7 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers 
 
 @cache
 def _declared() -> list[Setting]:
-    """The settings that are declared here, without those of transformers' configurations."""
+    """Return the settings declared here, without those that transformers declares."""
     return [Setting(name, name, kind, None, "") for name, kind in TranslatorConfig.__annotations__.items()]
 
 

@@ -14,12 +14,12 @@ from headcount.nmt.ssru import SSRU
 
 @dataclass
 class LayerState:
-    """What a decoder layer remembers while it translates.
+    """The state of a decoder layer during translation.
 
     Attributes:
-        past: Of the target so far: keys and values, (sentence x beam, ...), or an SSRU's state,
+        past: State of the target so far: keys and values, (sentence x beam, ...), or an SSRU's state,
             (sentence, beam, model).
-        source: Keys and values of the source, (sentence, ...): all hypotheses of a sentence share them.
+        source: Keys and values of the source, (sentence, ...). All hypotheses of a sentence share them.
     """
 
     past: AttentionState | Tensor | None = None
@@ -28,15 +28,15 @@ class LayerState:
 
 @dataclass
 class Decoding:
-    """Where the translation of a batch stands.
+    """The state of a batch during translation.
 
     Attributes:
-        memory: What the encoder made of the source, (sentence, token, model).
-        memory_mask: What of it is padding, as the attention implementation wants it. None: nothing.
-        layers: What each decoder layer remembers.
-        places: Positions of the target, (position, model); more are made when they run out.
-        position: Of the next token.
-        project: The output layer: (..., model) -> (..., candidate).
+        memory: Output of the encoder, (sentence, token, model).
+        memory_mask: Mask of the padding in it, as the attention implementation expects. None: there is no padding.
+        layers: State of each decoder layer.
+        places: Position embeddings of the target, (position, model). `step` makes more when they run out.
+        position: Position of the next token.
+        project: Output layer: (..., model) -> (..., candidate).
     """
 
     memory: Tensor
@@ -47,11 +47,11 @@ class Decoding:
     project: Callable[[Tensor], Tensor]
 
     def select(self, sentences: Int[Tensor, " kept"], hypotheses: Int[Tensor, "kept beam"]) -> None:
-        """Keep these sentences, and of each these hypotheses, in this order.
+        """Keep the given sentences and hypotheses, in the given order.
 
         Args:
-            sentences: Numbers of the sentences that stay, ascending.
-            hypotheses: For each of them, numbers of the hypotheses, counted within the sentence.
+            sentences: Indices of the kept sentences, ascending.
+            hypotheses: Indices of the kept hypotheses of each sentence, counted within the sentence.
         """
         beam = hypotheses.shape[1]
         flat = (sentences[:, None] * beam + hypotheses).flatten()
@@ -70,7 +70,7 @@ class Decoding:
 
 
 class DecoderLayer(nn.Module):
-    """A look back over the target, attention to the source, and a feed-forward layer."""
+    """A decoder layer: self-attention or an SSRU, attention to the source, and a feed-forward layer."""
 
     def __init__(self, config: TranslatorConfig, heads: int, cross_heads: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch token model"], mask: Tensor | None, memory: Tensor, memory_mask: Tensor | None
     ) -> Tensor:
-        """All tokens at once. Shape: (batch, token, model) -> (batch, token, model)."""
+        """Process all tokens at once. Shape: (batch, token, model) -> (batch, token, model)."""
         look_back = self.ssru if hasattr(self, "ssru") else lambda y: self.self_attn(y, attention_mask=mask)[0]
         x = self.past_residual(x, look_back)
         x = self.cross_attn_residual(x, lambda y: self.cross_attn(y, memory, memory_mask)[0])
@@ -97,9 +97,9 @@ class DecoderLayer(nn.Module):
     def step(
         self, x: Float[Tensor, "sentence beam model"], state: LayerState, memory: Tensor, memory_mask: Tensor | None
     ) -> Tensor:
-        """The next token of every hypothesis. Shape: (sentence, beam, model) -> (sentence, beam, model)."""
+        """Process the next token of every hypothesis. Shape: (sentence, beam, model) -> (sentence, beam, model)."""
         x = self.past_residual(x, lambda y: self._look_back(y, state))
-        # To the source, the hypotheses of a sentence are so many queries: its keys and values stand there once.
+        # The hypotheses of a sentence are queries of one batch row. They share the keys and values of the source.
         x = self.cross_attn_residual(x, lambda y: self.cross_attn(y, memory, memory_mask, state.source)[0])
         out: Tensor = self.ffn_residual(x, self.ffn)
         return out
@@ -116,7 +116,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All layers; with pre-norm, a last normalisation. Tied layers are one layer, gone through again and again."""
+    """The decoder layers, and a final normalisation for pre-norm. Tied layers are one layer, applied repeatedly."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -128,14 +128,14 @@ class Decoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch token model"], mask: Tensor | None, memory: Tensor, memory_mask: Tensor | None
     ) -> Tensor:
-        """All tokens at once. Shape: (batch, token, model) -> (batch, token, model)."""
+        """Process all tokens at once. Shape: (batch, token, model) -> (batch, token, model)."""
         for layer in [*self.layers] * self.rounds:
             x = layer(x, mask, memory, memory_mask)
         out: Tensor = self.norm(x)
         return out
 
     def start(self) -> list[LayerState]:
-        """The state before the first token. Tied layers keep a state each, but look at the source alike."""
+        """Return the state before the first token. Tied layers share keys and values of the source only."""
         sources = [AttentionState() for _ in self.layers]
         return [LayerState(source=source) for _ in range(self.rounds) for source in sources]
 
@@ -146,7 +146,7 @@ class Decoder(nn.Module):
         memory: Tensor,
         memory_mask: Tensor | None,
     ) -> Tensor:
-        """The next token of every hypothesis. Shape: (sentence, beam, model) -> (sentence, beam, model)."""
+        """Process the next token of every hypothesis. Shape: (sentence, beam, model) -> (sentence, beam, model)."""
         for layer, state in zip([*self.layers] * self.rounds, states, strict=True):
             x = layer.step(x, state, memory, memory_mask)
         out: Tensor = self.norm(x)

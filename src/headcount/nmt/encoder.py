@@ -9,7 +9,7 @@ from headcount.nmt.layers import FeedForward, Residual
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward layer."""
+    """An encoder layer: self-attention and a feed-forward layer."""
 
     def __init__(self, config: TranslatorConfig, heads: int) -> None:
         super().__init__()
@@ -19,14 +19,14 @@ class EncoderLayer(nn.Module):
         self.ffn_residual = Residual(config)
 
     def forward(self, x: Float[Tensor, "batch token model"], mask: Tensor | None) -> Tensor:
-        """Shape: (batch, token, model) -> (batch, token, model)."""
+        """Encode the tokens. Shape: (batch, token, model) -> (batch, token, model)."""
         x = self.self_attn_residual(x, lambda y: self.self_attn(y, attention_mask=mask)[0])
         out: Tensor = self.ffn_residual(x, self.ffn)
         return out
 
 
 class Encoder(nn.Module):
-    """All layers; with pre-norm, a last normalisation."""
+    """The encoder layers, and a final normalisation for pre-norm."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm == "pre" else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch token model"], mask: Tensor | None) -> Tensor:
-        """Shape: (batch, token, model) -> (batch, token, model)."""
+        """Encode the tokens. Shape: (batch, token, model) -> (batch, token, model)."""
         for layer in self.layers:
             x = layer(x, mask)
         out: Tensor = self.norm(x)

@@ -1,7 +1,7 @@
-"""Eight-bit products on the CPU: weights rounded once, activations at every call, sums in 32 bits.
+"""Int8 layers for the CPU. Weights are rounded once, activations at every call; sums have 32 bits.
 
-The products are PyTorch's own quantized kernels (FBGEMM or oneDNN on x86, QNNPACK on ARM). They are for translating
-only: there are no gradients, and an int8 model is not saved, for the float model makes it in a moment.
+The products are PyTorch's own quantized kernels (FBGEMM or oneDNN on x86, QNNPACK on ARM). They serve
+translation only: they have no gradients. An int8 model is not saved, because converting the float model is fast.
 """
 
 import warnings
@@ -21,20 +21,20 @@ from headcount.nmt.ssru import SSRU
 
 
 def round_rows(weight: Float[Tensor, "out in"]) -> tuple[Int8[Tensor, "out in"], Float[Tensor, " out"]]:
-    """Each row as whole numbers from -127 to 127, and the step between them: symmetric, one scale a row."""
+    """Round each row to integers from -127 to 127; return them and the scale of each row (symmetric)."""
     scale = weight.abs().amax(1).clamp_min(1e-12) / 127
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 class Int8Linear(nn.Module):
-    """A linear layer on rounded weights; activations get a scale and a zero point of their own at every call.
+    """A linear layer with rounded weights. Each call computes a scale and a zero point for its activations.
 
     Args:
-        rounded: The weights, see `round_rows`.
-        scale: Of each row.
-        bias: Stays as it is.
+        rounded: The rounded weights, see `round_rows`.
+        scale: The scale of each row.
+        bias: The bias, which is not rounded.
         relu: Apply a ReLU to the result.
-        many: It is for hundreds of rows at a time, as in an encoder.
+        many: Whether a call has hundreds of rows, as in an encoder.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Int8Linear(nn.Module):
         self.product = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
-        """Shape: (..., in) -> (..., out)."""
-        # With seven bits of activations no pair of products overflows on CPUs that add them up in 16 bits.
+        """Apply the layer. Shape: (..., in) -> (..., out)."""
+        # Some CPUs add pairs of products in 16 bits. With activations of seven bits, these sums cannot overflow.
         out: Tensor = self.product(x, self.packed, reduce_range=True)
         return out
 
 
 class Int8Output(Output):
-    """The output layer on rounded weights; of a shortlist only the candidates' rows are packed."""
+    """The output layer with rounded weights. With a shortlist, only the rows of its candidates are packed."""
 
     def __init__(self, plain: Output, weight: Tensor) -> None:
         nn.Module.__init__(self)
@@ -64,11 +64,11 @@ class Int8Output(Output):
         self.all = Int8Linear(self.rounded, self.scale, None)
 
     def project(self, weight: Tensor, bias: Tensor, candidates: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """The logits of all pieces, or of the candidates."""
+        """Return a function that computes the logits of all pieces, or of the candidates."""
         if candidates is None:
             return lambda x: self.all(x) + bias
-        # Packed anew for every batch: with one scale for all rows, and the rows' own applied to the result, that
-        # takes a seventh of the time.
+        # Each batch packs its rows anew. Packing with one scale for all rows takes a seventh of the time. The scales
+        # of the rows are applied to the result.
         with _quietly():
             weight = torch._make_per_tensor_quantized_tensor(self.rounded.index_select(0, candidates), 1.0, 0)
         packed = torch.ops.quantized.linear_prepack(weight, None)
@@ -82,7 +82,7 @@ class Int8Output(Output):
 
 
 class Int8Attention(TranslationAttention):
-    """Attention of a sequence to itself on rounded weights; queries, keys and values come of one product."""
+    """Self-attention with rounded weights. One product computes queries, keys and values."""
 
     def __init__(self, plain: TranslationAttention, many: bool) -> None:
         nn.Module.__init__(self)
@@ -92,36 +92,36 @@ class Int8Attention(TranslationAttention):
         self.add_module("out_proj", _linear(plain.out_proj, many=many))
 
     def project(self, hidden_states: Tensor, key_value_states: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the sequence; it attends to no other."""
+        """Return queries, keys and values of `hidden_states`. `key_value_states` is not used."""
         joint = self.joint(hidden_states).unflatten(-1, (3, self.num_heads, self.head_dim))
         queries, keys, values = joint.permute(2, 0, 3, 1, 4).contiguous().unbind()
         return queries, keys, values
 
 
 class Int8SSRU(SSRU):
-    """An SSRU on rounded weights; gate and cell come of one product."""
+    """An SSRU with rounded weights. One product computes gate and cell."""
 
     def __init__(self, plain: SSRU, many: bool) -> None:
         nn.Module.__init__(self)
         self.joint = _linear(plain.forget, plain.cell, many=many)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The forget gate, and what the cell takes up."""
+        """Return the forget gate and the new input of the cell."""
         forget, new = self.joint(x).chunk(2, -1)
         return torch.sigmoid(forget), new
 
 
 @torch.no_grad()
 def to_int8(model: Translator) -> Translator:
-    """The model, with eight-bit products in the place of all its linear layers. It is changed in place.
+    """Replace all linear layers of the model by int8 layers, in place, and return it.
 
-    Embeddings, layer normalisation, softmax and residuals stay as they are. One that has them
-    already is left alone.
+    Embeddings, layer normalisation, softmax and residuals stay as they are. An int8 model is
+    returned unchanged.
     """
     if isinstance(model.output, Int8Output):
         return model
     model.__dict__["save_pretrained"] = _refuse_to_save
-    model.float()  # the kernels read float32, whatever the weights were stored in
+    model.float()  # the kernels need float32
     model.output = Int8Output(model.output, model.output_weight())
     _rounded(model.encoder, many=True)
     _rounded(model.decoder, many=False)
@@ -129,7 +129,7 @@ def to_int8(model: Translator) -> Translator:
 
 
 def _refuse_to_save(*args: object, **kwargs: object) -> None:
-    """Rounded weights are packed, and no state: what was written would lack them.
+    """Refuse to save: packed weights are not in the state dict, so the file would lack them.
 
     Raises:
         BadRecipe: Always.
@@ -138,12 +138,12 @@ def _refuse_to_save(*args: object, **kwargs: object) -> None:
 
 
 def _rounded(module: nn.Module, many: bool) -> nn.Module:
-    """What stands for the module on rounded weights: another one, or itself with others in it."""
+    """Return the module with rounded weights: a new one, or the same one with replaced children."""
     if isinstance(module, nn.Linear):
-        # A site without heads has a projection of nothing: what is left of it is its bias.
+        # The projection of a site without heads has an empty weight. Only its bias counts.
         return _linear(module, many=many) if module.weight.numel() else module
     if isinstance(module, nn.Dropout):
-        return nn.Identity()  # for translating there is none, and at every step even to find that out takes time
+        return nn.Identity()  # translation has no dropout, and even the check for it takes time at every step
     if isinstance(module, SSRU):
         return Int8SSRU(module, many)
     if isinstance(module, TranslationAttention) and not module.is_cross and module.num_heads:
@@ -156,7 +156,7 @@ def _rounded(module: nn.Module, many: bool) -> nn.Module:
 
 
 def _linear(*plain: nn.Linear, relu: bool = False, many: bool = False) -> Int8Linear:
-    """One product for layers that read the same: their results lie side by side."""
+    """Join layers with the same input into one product. Their results are concatenated."""
     rounded, scale = round_rows(torch.cat([layer.weight.float() for layer in plain]))
     biases = torch.cat([torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in plain])
     return Int8Linear(rounded, scale, biases, relu, many)
@@ -164,7 +164,7 @@ def _linear(*plain: nn.Linear, relu: bool = False, many: bool = False) -> Int8Li
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """PyTorch means to give up tensors of these types; without torch.compile they are the way to its kernels."""
+    """Hide the deprecation warning of quantized tensors. Without torch.compile, the kernels need these tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
         yield
@@ -172,7 +172,7 @@ def _quietly() -> Iterator[None]:
 
 @contextmanager
 def _kernels_for(many: bool) -> Iterator[None]:
-    """For many rows oneDNN's kernels where PyTorch has them: on x86 FBGEMM's are faster only on few."""
+    """Use oneDNN's kernels for many rows where PyTorch has them. On x86, FBGEMM is faster on few rows only."""
     before = torch.backends.quantized.engine
     if many and before == "x86" and "onednn" in torch.backends.quantized.supported_engines:
         torch.backends.quantized.engine = "onednn"

@@ -1,4 +1,4 @@
-"""What encoder and decoder layers are made of beside attention: residuals, feed-forward layers, positions."""
+"""Parts of encoder and decoder layers other than attention: residuals, feed-forward layers, positions."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from headcount.nmt.configuration import TranslatorConfig
 
 
 class Residual(nn.Module):
-    """A sublayer's frame: dropout, the sum with what came in, and layer normalisation before or after."""
+    """The residual connection of a sublayer: dropout, the sum with the input, and layer normalisation."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """LN(x + sublayer(x)) or x + sublayer(LN(x))."""
+        """Return LN(x + sublayer(x)) for post-norm, or x + sublayer(LN(x)) for pre-norm."""
         if self.pre:
             summed: Tensor = x + self.dropout(sublayer(self.norm(x)))
             return summed
@@ -30,7 +30,7 @@ class Residual(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, position by position (Vaswani et al. 2017, eq. 2)."""
+    """Two linear layers, applied at each position (Vaswani et al. 2017, eq. 2)."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape: (..., model) -> (..., model)."""
+        """Apply the layer. Shape: (..., model) -> (..., model)."""
         out: Tensor = self.down(self.dropout(self.activation(self.up(x))))
         return out
 
 
 def positions(length: int, width: int, like: Tensor, start: int = 0) -> Float[Tensor, "length width"]:
-    """Sinusoidal positions from `start` on: sines in the first half, cosines in the second."""
+    """Return sinusoidal positions from `start` on. The first half is sines, the second half cosines."""
     half = width // 2
     scale = torch.exp(torch.arange(half, device=like.device) * -(math.log(10000.0) / max(1, half - 1)))
     angle = torch.arange(start, start + length, device=like.device)[:, None] * scale

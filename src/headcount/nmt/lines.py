@@ -1,4 +1,4 @@
-"""From lines to lines: the translations of many sentences, in bounded memory and in order."""
+"""`LineTranslator`, which translates many lines in order and in bounded memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,22 +14,22 @@ from headcount.settings.schema import require_least
 
 LONG = ("split", "truncate")
 POOL = 32
-"""Batches that are read before the first is translated, so that sentences of like length can share one."""
+"""Number of batches that are read together, so that sentences of similar length can share a batch."""
 
 
 @dataclass
 class LineTranslator:
-    """Translates lines.
+    """A translator of lines.
 
     Attributes:
-        model: The model; it is put into evaluation mode.
-        tokenizer: Its vocabulary.
-        search: How translations are searched for.
-        shortlist: Narrows the output layer. None: all pieces are tried.
+        model: The model. It is put into evaluation mode.
+        tokenizer: The model's tokenizer.
+        search: The settings of the search.
+        shortlist: The shortlist that limits the output layer. None: all pieces are candidates.
         batch_tokens: Source pieces in a batch, padding included.
-        max_length: The longest source, in pieces.
-        long: What becomes of a longer line: `split` at spaces into parts that are translated one by one, or `truncate`.
-        counts: How many lines there were, and how many were empty, split or truncated.
+        max_length: Maximum number of pieces of a source sentence.
+        long: The treatment of longer lines: `split` at spaces into parts that are translated alone, or `truncate`.
+        counts: The numbers of all lines, and of empty, split and truncated ones.
     """
 
     model: Translator
@@ -65,12 +65,12 @@ class LineTranslator:
         self.model.eval()
 
     def translate(self, lines: Iterable[str]) -> Iterator[str]:
-        """The translation of each line, in order; of an empty line an empty one."""
+        """Yield the translation of each line, in order. The translation of an empty line is empty."""
         for hypotheses in self.hypotheses(lines):
             yield one_line(" ".join(self.tokenizer.decode_lines([parts[0].ids for parts in hypotheses])))
 
     def hypotheses(self, lines: Iterable[str]) -> Iterator[list[list[Hypothesis]]]:
-        """For each line, for each of its parts (one, but of long lines), the best translations, best first."""
+        """Yield, for each part of each line, the best translations, best first. Only long lines have several parts."""
         pool: list[list[list[int]]] = []
         size = 0
         for line in lines:
@@ -83,10 +83,10 @@ class LineTranslator:
         yield from self._translated(pool)
 
     def _parts(self, line: str) -> list[list[int]]:
-        """The pieces of a line, in parts that are not too long."""
+        """Return the pieces of a line, in parts of at most `max_length` pieces."""
         self.counts["lines"] += 1
         ids: list[int] = self.tokenizer.encode_lines([line])[0]
-        if not line.strip() or len(ids) < 2:  # or of characters that the vocabulary drops, such as a zero-width space
+        if not line.strip() or len(ids) < 2:  # the vocabulary drops some characters, such as a zero-width space
             self.counts["empty"] += 1
             return []
         if len(ids) <= self.max_length:
@@ -98,7 +98,7 @@ class LineTranslator:
         return self._split(ids)
 
     def _split(self, ids: Sequence[int]) -> list[list[int]]:
-        """Parts of about the same length, each up to the last piece before a new word, each with an end."""
+        """Split into parts of similar length. A part ends before a new word if it can, and has an end token."""
         *pieces, end = ids
         count = -(-len(pieces) // (self.max_length - 1))
         goal = -(-len(pieces) // count)
@@ -125,7 +125,7 @@ class LineTranslator:
             start += len(parts)
 
     def _batches(self, order: Sequence[int], sentences: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Sentences that fill a batch, from long to short."""
+        """Yield the sentences of each batch, from long to short."""
         batch: list[int] = []
         for i in order:
             if batch and (len(batch) + 1) * len(sentences[batch[0]]) > self.batch_tokens:
@@ -142,11 +142,11 @@ class LineTranslator:
         for row, sentence in enumerate(sentences):
             ids[row, : len(sentence)] = torch.tensor(sentence)
         mask = torch.arange(width) < torch.tensor([[len(sentence)] for sentence in sentences])
-        # What nobody can read is no translation, though text with rare characters is learned from.
+        # A translation must not hold `<unk>`, even though training text with rare characters does.
         never = (self.tokenizer.unk_token_id,)
         return search(self.model, ids.to(device), mask.long().to(device), self.search, self.shortlist, never)
 
 
 def one_line(text: str) -> str:
-    """The text without line ends, a space for each: the n-th line of a file is the n-th sentence."""
+    """Replace each line end by a space, so that line n of a file is sentence n."""
     return text.replace("\n", " ").replace("\r", " ")

@@ -1,4 +1,4 @@
-"""A translation model of our own, as a model of transformers."""
+"""`Translator`, our own translation model, as a transformers model."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,11 +22,11 @@ from headcount.nmt.vocabulary import UNKNOWN_ID
 from headcount.settings.schema import require_least
 
 OF_THE_TRAINER = ("labels", "synced_gpus")
-"""What transformers' Seq2SeqTrainer hands to `generate` beside the source."""
+"""The arguments that transformers' Seq2SeqTrainer passes to `generate` beside the source."""
 
 
 class Output(nn.Module):
-    """The output layer: a bias, and a matrix if it is not the embeddings'."""
+    """The output layer: a bias, and a matrix if it does not share that of the embeddings."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class Output(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def project(self, weight: Tensor, bias: Tensor, candidates: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """What gives the logits of all pieces, or of the candidates."""
+        """Return a function that computes the logits of all pieces, or of the candidates."""
         if candidates is not None:
             weight, bias = (x.index_select(0, candidates) for x in (weight, bias))
         return partial(nn.functional.linear, weight=weight, bias=bias)
 
 
 class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
-    """An encoder-decoder Transformer, or one with an SSRU decoder, that translates."""
+    """An encoder-decoder Transformer for translation, with a decoder of attention or an SSRU."""
 
     config_class = TranslatorConfig
     base_model_prefix = "translator"
@@ -57,13 +57,13 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         self.source_embedding = None if shared else nn.Embedding(config.vocab_size, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder, self.decoder, self.output = Encoder(config), Decoder(config), Output(config)
-        # Ours needs none, but transformers' Seq2SeqTrainer asks every model for one.
+        # This model does not need it, but transformers' Seq2SeqTrainer reads it from every model.
         self.generation_config = GenerationConfig(pad_token_id=config.pad_token_id, eos_token_id=config.eos_token_id)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Glorot's uniform distribution for matrices; embeddings of length one, on average; no biases."""
+        """Draw matrices by Glorot's uniform rule and embeddings of mean length one; set biases to zero."""
         if isinstance(module, nn.Linear):
             if module.weight.numel():
                 init.xavier_uniform_(module.weight)
@@ -82,7 +82,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
             init.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The source's embeddings."""
+        """Return the source embeddings."""
         return self.embedding if self.source_embedding is None else self.source_embedding
 
     def forward(
@@ -94,18 +94,18 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> Seq2SeqLMOutput | tuple[Tensor, ...]:
-        """The logits of every target token, given those before it; with labels, the mean loss of a target token.
+        """Return the logits of every target token, given earlier ones. With labels, add the mean loss of a token.
 
         Args:
             input_ids: The source.
-            attention_mask: 0 where it is padding.
-            decoder_input_ids: The target, from its start token on. None: the labels, shifted.
-            decoder_attention_mask: 0 where the target is padding.
-            labels: The target, to its end token; -100 where it is padding. In training they are smoothed.
-            return_dict: Give a `Seq2SeqLMOutput`, or a tuple.
+            attention_mask: 0 at padding.
+            decoder_input_ids: The target, with its start token. None: the shifted labels.
+            decoder_attention_mask: 0 at padding of the target.
+            labels: The target, with its end token; -100 at padding. Training smooths them.
+            return_dict: Whether to return a `Seq2SeqLMOutput` instead of a tuple.
 
         Raises:
-            ValueError: There is neither `labels` nor `decoder_input_ids`.
+            ValueError: Neither `labels` nor `decoder_input_ids` is given.
         """
         if decoder_input_ids is None:
             if labels is None:
@@ -126,9 +126,9 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         return result if return_dict else result.to_tuple()
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:
-        """What the decoder reads to predict the labels: the start token, then all but the last.
+        """Return the decoder input for these labels: the start token, then all labels but the last.
 
-        Under this name transformers' collators ask for it.
+        The collators of transformers call it by this name.
         """
         shifted = labels.new_full(labels.shape, self.config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == -100, self.config.pad_token_id)
@@ -137,10 +137,10 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
     def encode(
         self, input_ids: Int[Tensor, "batch source"], attention_mask: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch source model"], Bool[Tensor, "batch source"] | None]:
-        """What the encoder makes of the source, and which of its positions are text; None: all are."""
+        """Return the encoder output, and which positions are text (None: all)."""
         x = self._embed(self.get_input_embeddings(), input_ids)
         text = None if attention_mask is None else attention_mask.bool()
-        # Where nothing is padding, no mask is faster; a graph that is traced must do for every mask.
+        # Without padding, no mask is faster. A traced graph must work for every mask.
         if text is not None and not torch.compiler.is_compiling() and bool(text.all()):
             text = None
         mask = create_bidirectional_mask(self.config, x, text)
@@ -154,14 +154,14 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         candidates: Int[Tensor, " candidate"] | None = None,
         forbidden: Sequence[int] = (),
     ) -> Decoding:
-        """Read the source; then translate by `step`, from the start token on.
+        """Encode the source, and return the state that `step` translates from.
 
         Args:
             input_ids: The source.
-            attention_mask: 0 where it is padding.
-            beam: Hypotheses of each sentence.
-            candidates: The pieces that the translation may have. None: all.
-            forbidden: Pieces that it may not have: their logits are -inf.
+            attention_mask: 0 at padding.
+            beam: Number of hypotheses of each sentence.
+            candidates: The pieces that a translation may have. None: all.
+            forbidden: The pieces that a translation must not have. Their logits are -inf.
         """
         memory, text = self.encode(input_ids, attention_mask)
         queries = memory.new_empty(len(memory), beam, 0)
@@ -178,7 +178,7 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
     def step(
         self, tokens: Int[Tensor, "sentence beam"], decoding: Decoding
     ) -> Float[Tensor, "sentence beam candidate"]:
-        """The logits of the next token of every hypothesis, after these."""
+        """Append a token to every hypothesis, and return the logits of the next one."""
         if decoding.position == len(decoding.places):
             decoding.places = positions(2 * len(decoding.places), self.config.d_model, decoding.places)
         place = decoding.places[decoding.position]
@@ -198,23 +198,23 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         max_length: int | None = None,
         **others: object,
     ) -> Int[Tensor, "hypothesis target"]:
-        """Translations as transformers gives them: start token, pieces, end token, padding; the best first.
+        """Return translations in transformers' format: start token, pieces, end token, padding. The best come first.
 
-        What is more than this, shortlists and scores for example, `search` has.
+        `search` offers more, for example shortlists and scores.
 
         Args:
-            input_ids: The source; what is padding in a row comes after the text.
-            attention_mask: 0 where it is padding. None: nowhere.
+            input_ids: The source. Padding must come after the text.
+            attention_mask: 0 at padding. None: there is no padding.
             num_beams: See `Search.beam`.
             length_penalty: See `Search.normalisation`.
-            num_return_sequences: Translations of each sentence, at most `num_beams`. Of one that has
-                fewer, because there are no more within its length, the last are empty.
-            max_new_tokens: At most so many tokens after the start, the end among them; one that is cut has no end.
-            max_length: Instead: at most so many, the start among them.
-            others: What transformers' Trainer hands over besides, which has no effect here; anything else is refused.
+            num_return_sequences: Number of translations of each sentence, at most `num_beams`. If a sentence has fewer
+                within its length, the last ones are empty.
+            max_new_tokens: Maximum number of tokens after the start, including the end. A cut translation has no end.
+            max_length: Maximum number of tokens, including the start. `max_new_tokens` overrides it.
+            others: Further arguments of transformers' Trainer. They have no effect; any other argument is refused.
 
         Raises:
-            BadRecipe: A number is not allowed, padding comes before text, or an argument is none of these.
+            BadRecipe: A number is not allowed, padding comes before text, or an argument is unknown.
         """
         if unknown := [name for name in others if name not in OF_THE_TRAINER]:
             raise BadRecipe(
@@ -248,5 +248,5 @@ class Translator(PreTrainedModel):  # type: ignore[misc]  # transformers is unty
         return embedded
 
     def output_weight(self) -> Float[Tensor, "piece model"]:
-        """The output layer's matrix: its own, or the embeddings'."""
+        """Return the matrix of the output layer: its own, or that of the embeddings."""
         return self.embedding.weight if self.output.weight is None else self.output.weight

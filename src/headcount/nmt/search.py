@@ -1,4 +1,4 @@
-"""Greedy and beam search for the best translation of a batch; finished sentences leave it."""
+"""Greedy and beam search for the best translations of a batch. Finished sentences leave the batch."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from headcount.settings.schema import require_least
 
 @runtime_checkable
 class Candidates(Protocol):
-    """What narrows the output layer for a batch: a shortlist."""
+    """The protocol of shortlists, which limit the output layer for a batch."""
 
     def candidates(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, " candidate"]:
-        """The pieces that translations of these sentences may have, ascending."""
+        """Return the pieces that translations of these sentences may have, ascending."""
         ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
-    """A model that translates step by step; see `Translator`."""
+    """The protocol of models that translate step by step; see `Translator`."""
 
     config: Any
 
@@ -37,24 +37,24 @@ class Decodes(Protocol):
         candidates: Tensor | None = None,
         forbidden: Sequence[int] = (),
     ) -> Decoding:
-        """Read the source."""
+        """Encode the source."""
         ...
 
     def step(self, tokens: Tensor, decoding: Decoding) -> Tensor:
-        """The logits of the next token of every hypothesis, (sentence, beam, candidate)."""
+        """Return the logits of the next token of every hypothesis, (sentence, beam, candidate)."""
         ...
 
 
 @dataclass(frozen=True)
 class Search:
-    """How translations are searched for.
+    """The settings of a search.
 
     Attributes:
-        beam: Hypotheses that are kept of each sentence; 1 is greedy search.
-        normalisation: A hypothesis' log probability is divided by its length to this power.
-        best: Translations given of each sentence, at most `beam`.
-        longest: A translation has at most this many pieces for each of its source's, and ten more.
-        most: It also has at most this many, its end among them. None: no such limit.
+        beam: Number of hypotheses kept for each sentence. 1 is greedy search.
+        normalisation: Exponent of the length that divides the log probability of a hypothesis.
+        best: Number of translations returned for each sentence, at most `beam`.
+        longest: Maximum number of target pieces per source piece. Ten more are always allowed.
+        most: Maximum number of target pieces, including the end. None: no such limit.
     """
 
     beam: int = 5
@@ -77,11 +77,11 @@ class Search:
 
 @dataclass(frozen=True, order=True)
 class Hypothesis:
-    """A translation.
+    """A translation and its score.
 
     Attributes:
-        score: Its log probability, divided by its length as the search says.
-        ids: Its pieces, without start and end.
+        score: Its log probability, divided by its length to the power `normalisation`.
+        ids: Its pieces, without start and end tokens.
     """
 
     score: float
@@ -97,18 +97,18 @@ def search(
     shortlist: Candidates | None = None,
     never: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
-    """The best translations of each sentence, best first.
+    """Return the best translations of each sentence, best first.
 
     Args:
-        model: In evaluation mode.
-        input_ids: The batch, padded.
-        attention_mask: 0 where it is padding.
-        settings: How to search.
-        shortlist: Narrows the output layer to likely pieces. None: all pieces are tried.
-        never: Pieces that no translation may have, such as the unknown one.
+        model: The model, in evaluation mode.
+        input_ids: The padded batch.
+        attention_mask: 0 at padding.
+        settings: The settings of the search.
+        shortlist: The shortlist that limits the output layer. None: all pieces are candidates.
+        never: The pieces that a translation must not have, such as the unknown piece.
     """
     config = model.config
-    # Padding and the start are no pieces of a translation.
+    # A translation must not contain padding or the start token.
     forbidden = (config.pad_token_id, config.decoder_start_token_id, *never)
     pieces = None if shortlist is None else shortlist.candidates(input_ids)
     decoding = model.start(input_ids, attention_mask, settings.beam, pieces, forbidden)
@@ -123,7 +123,7 @@ def search(
 def greedy_search(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
-    """Return the translation of each sentence that takes the likeliest piece at every step."""
+    """Return one translation of each sentence, with the likeliest piece at every step."""
     end, start = model.config.eos_token_id, model.config.decoder_start_token_id
     count = len(limits)
     here = torch.arange(count, device=limits.device)
@@ -155,7 +155,7 @@ def greedy_search(
 def beam_search(
     model: Decodes, decoding: Decoding, limits: Tensor, pieces: Tensor | None, settings: Search
 ) -> list[list[Hypothesis]]:
-    """Return the best finished hypotheses of each sentence; `limits` are the lengths of the longest ones."""
+    """Return the best finished hypotheses of each sentence. `limits` holds the greatest length for each."""
     # Long: one loop over positions, whose steps share a dozen tensors; parts of it would hand them to and fro.
     beam, end, device = settings.beam, model.config.eos_token_id, limits.device
     count, longest = len(limits), int(limits.max())
@@ -163,7 +163,7 @@ def beam_search(
     tokens = torch.full((count, beam), model.config.decoder_start_token_id, device=device)
     found = torch.full((count, beam, longest), end, device=device)
     scores = torch.full((count, beam), -torch.inf, dtype=_precision(decoding), device=device)
-    scores[:, 0] = 0  # all hypotheses are alike before the first piece: one of them counts
+    scores[:, 0] = 0  # all hypotheses are equal before the first piece, so only one counts
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     most = limits.tolist()
     for position in range(longest):
@@ -175,11 +175,11 @@ def beam_search(
         token = token if pieces is None else pieces[token]
         over = token == end
         norm = (position + 1) ** settings.normalisation
-        # Of the best, those that end are finished: no more of them than the beam is wide.
+        # Those of the best `beam` options that end are finished.
         for row, rank in torch.nonzero(over[:, :beam] & best[:, :beam].isfinite()).tolist():
             hypothesis = found[row, parent[row, rank], :position].tolist()
             finished[here[row]].append(Hypothesis(float(best[row, rank]) / norm, hypothesis))
-        # The others go on: stable sorting leaves them in order, with what ended behind them, out of the running.
+        # The others continue. Stable sorting keeps their order and puts the ended ones, with score -inf, last.
         best = best.masked_fill(over, -torch.inf)
         going = over.long().argsort(dim=1, stable=True)[:, :beam]
         parent, token, scores = (x.gather(1, going) for x in (parent, token, best))
@@ -208,10 +208,10 @@ def beam_search(
 
 
 def _require_numbers(best: Float[Tensor, " sentence"]) -> None:
-    """Make sure that every sentence's best option is one: NaN is the greatest of all numbers to PyTorch.
+    """Check that the best score of every sentence is finite. PyTorch sorts NaN above all numbers.
 
     Raises:
-        CorruptCheckpoint: The model computes no numbers, or nothing but padding and the start is allowed.
+        CorruptCheckpoint: The model computes NaN or infinity, or only padding and the start are allowed.
     """
     if not best.isfinite().all():
         raise CorruptCheckpoint(
@@ -221,17 +221,17 @@ def _require_numbers(best: Float[Tensor, " sentence"]) -> None:
 
 
 def _precision(decoding: Decoding) -> torch.dtype:
-    """What log probabilities are added up in: in half precision, long translations would lose their differences."""
+    """Return the type for sums of log probabilities. Half precision cannot separate long translations."""
     return torch.promote_types(decoding.memory.dtype, torch.float32)
 
 
 def _argmax(logits: Float[Tensor, "sentence option"]) -> Int[Tensor, " sentence"]:
-    """Where the greatest are; on a CPU by NumPy, whose loop over a row is eight times as fast as PyTorch's."""
+    """Return the index of the greatest logit. On a CPU, NumPy is eight times as fast as PyTorch here."""
     return torch.from_numpy(logits.numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
 
 
 def _top(totals: Float[Tensor, "sentence option"], count: int) -> tuple[Tensor, Tensor]:
-    """The highest totals and where they are, highest first; with few options, fewer of them, and -inf after those."""
+    """Return the highest totals and their indices, highest first. Missing options have the total -inf."""
     best, at = totals.topk(min(count, totals.shape[1]), dim=1)
     missing = count - best.shape[1]
     return nn.functional.pad(best, (0, missing), value=-torch.inf), nn.functional.pad(at, (0, missing))

@@ -1,14 +1,14 @@
-"""A lexical shortlist: which target pieces a batch can need, so that the output layer is computed for those only.
+"""Lexical shortlists, which limit the output layer to the target pieces that a batch is likely to need.
 
-Per source piece its likeliest translations by IBM Model 1, and the most frequent target pieces for all. With t(f|e) the
-probability that source piece e becomes target piece f, and e_0 the NULL piece that stands in every source sentence, one
-iteration of EM is (Brown et al. 1993, eqs. 14 and 17)
+A shortlist has the likeliest translations of each source piece by IBM Model 1, and the most frequent target pieces.
+Let t(f|e) be the probability that source piece e becomes target piece f. Every source sentence has the NULL piece e_0.
+One iteration of EM is (Brown et al. 1993, eqs. 14 and 17)
 
     c(f|e) = sum, wherever e meets f, of t(f|e) / (t(f|e_0) + ... + t(f|e_l)),   t(f|e) = c(f|e) / sum of c(.|e)
 
 One direction is enough. Ranking by t(f|e) t(e|f), or training both directions to agree (Liang et al. 2006), finds more
-with the same `best`, but the pieces it adds are rare ones, which batches do not share: their unions grow, and with a
-larger `best` one direction finds as much in unions of that size.
+with the same `best`. But it adds rare pieces, which sentences do not share, so the shortlist of a batch grows. One
+direction with a larger `best` finds as much with shortlists of that size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,18 +30,18 @@ from headcount.settings.writing import naming_a_full_disk, write_bytes_atomicall
 _MAKE_ONE = "Write one with `headcount shortlist`."
 
 BLOCK = 1 << 20
-"""Cells, a source piece beside a target piece of its sentence, that are looked at together; it bounds the memory."""
+"""Cells processed together, which bounds the memory. A cell is a source and a target piece of one sentence pair."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shortlist:
-    """What a source piece may become. It works on the CPU, whose output layer is what takes long.
+    """The target pieces for each source piece. It works on the CPU, where the output layer takes most time.
 
     Attributes:
-        likely: The likeliest target pieces of each source piece, likeliest first; a row is filled up with the
-            vocabulary's size, and is nothing else for a piece that was never seen.
-        shared: Which pieces are candidates of every batch: the most frequent and those that always are.
-        pieces: The digest of the vocabulary; see `TranslatorTokenizer`. Empty: not known.
+        likely: The likeliest target pieces of each source piece, likeliest first. Rows are padded with the size of the
+            vocabulary. The row of an unseen piece is all padding.
+        shared: Whether each piece is a candidate for every batch: frequent pieces, and those in `always`.
+        pieces: The digest of the vocabulary; see `TranslatorTokenizer`. Empty: unknown.
     """
 
     likely: Int64[Tensor, "vocab best"]
@@ -59,16 +59,16 @@ class Shortlist:
         iterations: int = 5,
         always: Sequence[int] = (),
     ) -> "Shortlist":
-        """A shortlist learned from pairs of sentences, each a list of pieces; the same whenever the pairs are the same.
+        """Learn a shortlist from sentence pairs, given as lists of pieces. The result is deterministic.
 
         Args:
             sources: The source sentences.
             targets: Their translations, in the same order.
-            vocabulary: Pieces that there are, of both languages together.
-            best: Target pieces of a source piece; fewer for one that has met fewer.
-            frequent: How many of the most frequent target pieces every batch gets.
-            iterations: Of EM.
-            always: Further pieces that every batch gets: the end of a sentence, the unknown piece.
+            vocabulary: The number of pieces of both languages together.
+            best: The maximum number of target pieces for each source piece.
+            frequent: The number of most frequent target pieces that every batch gets.
+            iterations: The number of iterations of EM.
+            always: Further pieces that every batch gets, such as the end of a sentence and the unknown piece.
 
         Raises:
             BadData: The sides are of different length, a piece is not in the vocabulary, or there is nothing to learn.
@@ -92,14 +92,14 @@ class Shortlist:
         return cls(torch.from_numpy(model.likely(vocabulary, best)), torch.from_numpy(shared))
 
     def candidates(self, ids: Int[Tensor, "batch token"]) -> Int64[Tensor, " candidate"]:
-        """The pieces that the translations of these sentences may have: ascending, each once, on the device of the ids.
+        """Return the distinct pieces that translations of these sentences may have, ascending, on the ids' device.
 
-        The sentences' own pieces are among them: names and addresses are copied. Padding counts as any piece.
+        They include the sentences' own pieces, because names and addresses are copied. Padding counts as a piece.
 
         Raises:
             BadRecipe: The batch has a piece that is not in the vocabulary of the shortlist.
         """
-        chosen = torch.cat((self.shared, self.shared.new_zeros(1)))  # the last is what rows are filled up with
+        chosen = torch.cat((self.shared, self.shared.new_zeros(1)))  # the last entry stands for the padding of rows
         own = ids.cpu().flatten().long()
         try:
             rows = self.likely.index_select(0, own)
@@ -112,7 +112,7 @@ class Shortlist:
         return chosen[:-1].nonzero().squeeze(1).to(ids.device)
 
     def save(self, file: Path) -> None:
-        """Write the shortlist to one file, as safetensors; nothing half-written is ever left under its name.
+        """Write the shortlist to one file, as safetensors. The file is replaced atomically.
 
         Raises:
             PruningError: The disk is full.
@@ -124,7 +124,7 @@ class Shortlist:
 
     @classmethod
     def load(cls, file: str | Path) -> "Shortlist":
-        """The shortlist that was saved to a file.
+        """Load a shortlist from a file.
 
         Raises:
             BadData: There is no such file, or it holds no shortlist.
@@ -146,18 +146,18 @@ class Shortlist:
 
 
 Sentences = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " sentence"]]
-"""The pieces of all sentences one after the other, and the number of pieces of each sentence."""
+"""The concatenated pieces of all sentences, and the number of pieces of each sentence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model1:
-    """IBM Model 1: a probability for every pair of pieces that stand in some pair of sentences together.
+    """IBM Model 1: a probability for every pair of pieces that meet in a sentence pair.
 
     Attributes:
-        source: The source piece of each pair, ascending; NULL is the last, and its number the vocabulary's size.
+        source: The source piece of each pair, ascending. NULL has the highest number: the size of the vocabulary.
         target: The target piece of each pair, ascending within a source piece.
-        probability: t(target|source); of each source piece they sum to 1.
-        log_likelihoods: Of the target sentences given the source sentences and their lengths, before each iteration.
+        probability: t(target|source). They sum to 1 for each source piece.
+        log_likelihoods: Log likelihood before each iteration of the targets, given the sources and the lengths.
     """
 
     source: Int64[np.ndarray, " pair"]
@@ -167,7 +167,7 @@ class Model1:
 
     @classmethod
     def learn(cls, sources: Sentences, targets: Sentences, vocabulary: int, iterations: int) -> "Model1":
-        """The model after so many iterations of EM, from probabilities that are all equal; 4 bytes of memory a cell."""
+        """Train by EM from uniform probabilities. It needs 4 bytes of memory per cell."""
         pieces, lengths = sources
         null = np.insert(pieces, lengths.cumsum() - lengths, vocabulary), lengths + 1
         keys, blocks = _pairs(null, targets, vocabulary + 1)
@@ -187,9 +187,9 @@ class Model1:
         return cls(source, target, probability, tuple(log_likelihoods))
 
     def likely(self, vocabulary: int, best: int) -> Int64[np.ndarray, "vocab best"]:
-        """The likeliest target pieces of every source piece, likeliest first; of equally likely ones the lower first.
+        """Return the likeliest target pieces of every source piece, likeliest first. Ties are in ascending order.
 
-        Rows are as long as the longest, and `best` at most; short ones are filled up with the vocabulary's size.
+        Rows have at most `best` entries. Shorter rows are padded with the size of the vocabulary.
         """
         order = np.lexsort((-self.probability, self.source))
         source, target = self.source[order], self.target[order]
@@ -201,12 +201,12 @@ class Model1:
 
 
 Block = tuple[Int32[np.ndarray, " here"], Int32[np.ndarray, " cell"], Int64[np.ndarray, " token"]]
-"""Of some sentences: the numbers of the pairs that are in them; for each cell, target piece by target piece, which of
-those it is; and for each target piece how many cells it has, one for each source piece of its sentence."""
+"""Some sentence pairs: the indices of their pairs of pieces; for each cell, ordered by target piece, its pair's place
+among these; and for each target piece, its number of cells, which is one for each source piece of its sentence."""
 
 
 def _pairs(sources: Sentences, targets: Sentences, base: int) -> tuple[Int64[np.ndarray, " pair"], list[Block]]:
-    """Every pair of pieces that meet, as source * base + target, ascending; and the corpus in terms of them."""
+    """Return all pairs of pieces that meet, as source * base + target, ascending; and the corpus as blocks."""
     found = []
     for source, target, runs in _cells(sources, targets):
         keys, cells = np.unique(source * base + target, return_inverse=True)
@@ -218,7 +218,7 @@ def _pairs(sources: Sentences, targets: Sentences, base: int) -> tuple[Int64[np.
 def _cells(
     sources: Sentences, targets: Sentences
 ) -> Iterator[tuple[Int64[np.ndarray, " cell"], Int64[np.ndarray, " cell"], Int64[np.ndarray, " token"]]]:
-    """Block by block the source piece and the target piece of each cell, and the cells of each target piece."""
+    """Yield for each block the source piece and target piece of each cell, and the cells per target piece."""
     (source, widths), (target, heights) = sources, targets
     begins, ends, areas = widths.cumsum() - widths, heights.cumsum(), (widths * heights).cumsum()
     start = 0
@@ -233,7 +233,7 @@ def _cells(
 
 
 def _flat(sentences: Sequence[Sequence[int]], vocabulary: int, side: str) -> Sentences:
-    """The sentences of a side, all pieces of which are in the vocabulary."""
+    """Concatenate the sentences of a side, and check that the vocabulary has all their pieces."""
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     pieces = np.fromiter(chain.from_iterable(sentences), np.int64, int(lengths.sum()))
     wrong = np.flatnonzero((pieces < 0) | (pieces >= vocabulary))

@@ -1,4 +1,4 @@
-"""The simpler simple recurrent unit: a decoder's look back in time without attention, in constant memory."""
+"""The simpler simple recurrent unit (SSRU), which replaces decoder self-attention and needs constant memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class SSRU(nn.Module):
-    """Kim et al. 2019, section 3, in the place of a decoder's self-attention.
+    """An SSRU (Kim et al. 2019, section 3), which replaces the self-attention of a decoder.
 
     f_t = sigmoid(W_f x_t + b_f);  c_t = f_t * c_{t-1} + (1 - f_t) * (W x_t);  o_t = relu(c_t);  c_0 = 0.
     """
@@ -20,29 +20,29 @@ class SSRU(nn.Module):
         self.forget = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
-        """The output at every token, of that token and those before it."""
+        """Return the output at every token, computed from that token and earlier ones."""
         forget, new = self.project(x)
         recur = closed_form if torch.compiler.is_compiling() else recurrence
         states: Tensor = recur(forget, (1 - forget) * new)
         return torch.relu(states)
 
     def step(self, x: Float[Tensor, "... width"], state: Float[Tensor, "... width"] | None) -> tuple[Tensor, Tensor]:
-        """The output at the next token, and the state after it; None is the state before the first."""
+        """Return the output at the next token, and the new state. The state before the first token is None."""
         forget, new = self.project(x)
         state = torch.lerp(new, torch.zeros_like(new) if state is None else state, forget)
         return torch.relu(state), state
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The forget gate, and what the cell takes up."""
+        """Return the forget gate and the new input of the cell."""
         return torch.sigmoid(self.forget(x)), self.cell(x)
 
 
 def closed_form(
     forget: Float[Tensor, "batch token width"], added: Float[Tensor, "batch token width"]
 ) -> Float[Tensor, "batch token width"]:
-    """The recurrence without a loop, for a traced graph that takes any length: c_t = sum_{j <= t} f_{j+1} ... f_t z_j.
+    """Compute the recurrence without a loop, for traced graphs: c_t = sum_{j <= t} f_{j+1} ... f_t z_j.
 
-    Products are differences of summed logarithms, in double precision; memory grows with the square of the length.
+    Any length will do. Products are differences of log sums, in double precision. Memory is quadratic in the length.
     """
     forget, places = forget.double(), torch.arange(forget.shape[1], device=forget.device)
     logs = forget.clamp_min(torch.finfo(forget.dtype).tiny).log().cumsum(1)
@@ -52,7 +52,7 @@ def closed_form(
 
 
 class _Recurrence(torch.autograd.Function):
-    """c_t = f_t * c_{t-1} + z_t along the second axis. One node in the graph, however many tokens there are."""
+    """c_t = f_t * c_{t-1} + z_t along the second axis, as one node of the autograd graph."""
 
     @staticmethod
     def forward(ctx: Any, forget: Tensor, added: Tensor) -> Tensor:

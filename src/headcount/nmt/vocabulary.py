@@ -1,4 +1,4 @@
-"""The vocabulary of a translation model: pieces of words, learned by SentencePiece, shared by both languages."""
+"""The vocabulary of a translation model. SentencePiece learns it, and both languages share it."""
 
 import hashlib
 import io
@@ -14,16 +14,16 @@ from headcount.errors import BadData, BadRecipe
 from headcount.settings.writing import write_bytes_atomically
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
-"""The first four pieces of every vocabulary, with the ids 0 to 3."""
+"""The first four pieces of every vocabulary. Their ids are 0 to 3."""
 UNKNOWN_ID = 3
 MOST = 2_000_000
-"""Lines that a vocabulary is learned from; more would take long, and change little."""
+"""Maximum number of lines that a vocabulary is learned from. More lines take long and change little."""
 
 
 class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transformers is untyped here
-    """Sentences to ids and back, as a tokenizer of transformers; every sentence ends in `</s>`.
+    """A transformers tokenizer that uses SentencePiece. Every encoded sentence ends in `</s>`.
 
-    What looks like a special piece in a text is text.
+    The name of a special piece inside a text is encoded as text.
     """
 
     vocab_files_names = {"vocab_file": "vocabulary.model"}  # noqa: RUF012 as transformers wants it
@@ -36,39 +36,39 @@ class TranslatorTokenizer(SentencePieceBackend):  # type: ignore[misc]  # transf
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """A sentence with its end. Pairs are no input of a translation model."""
+        """Add the end token to a sentence. A second sentence is ignored."""
         return [*token_ids_0, self.eos_token_id]
 
     def _tokenize(self, text: str, **kwargs: object) -> list[str]:
-        """Pieces; unknown characters are `<unk>`: as they stand, a row of them that reads `</s>` would be the end."""
+        """Return the pieces of a text, with `<unk>` for unknown characters, which could otherwise spell `</s>`."""
         pieces: list[str] = self.sp_model.id_to_piece(self.sp_model.encode(text, out_type=int))
         return pieces
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each line, with the end's."""
+        """Return the ids of each line, with the end token."""
         ids: list[list[int]] = self.sp_model.encode(list(lines), out_type=int, add_eos=True)
         return ids
 
     @property
     def digest(self) -> str:
-        """128 bits of SHA-256 over all pieces in their order: two vocabularies of one size are not the same."""
+        """Return 128 bits of SHA-256 over all pieces in order. It tells vocabularies of equal size apart."""
         pieces = (self.sp_model.id_to_piece(i) for i in range(self.sp_model.get_piece_size()))
         return hashlib.sha256("\n".join(pieces).encode()).hexdigest()[:32]
 
     def starts_word(self, piece: int) -> bool:
-        """Whether a word begins with this piece."""
+        """Return whether a word begins with this piece."""
         return bool(self.sp_model.id_to_piece(piece).startswith("▁"))
 
     def decode_lines(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each sequence of ids, without special pieces."""
+        """Return the text of each sequence of ids, without special pieces."""
         return [self.sp_model.decode([i for i in line if i > 2]) for line in ids]
 
 
 def read_vocabulary(file: Path) -> TranslatorTokenizer:
-    """The vocabulary that SentencePiece wrote to a file.
+    """Read a vocabulary that SentencePiece wrote to a file.
 
     Raises:
-        BadData: The file is none of SentencePiece's, or its special pieces are others than ours.
+        BadData: SentencePiece did not write the file, or its special pieces are not ours.
     """
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(file))
@@ -88,22 +88,22 @@ def read_vocabulary(file: Path) -> TranslatorTokenizer:
 
 
 def learn_vocabulary(lines: Sequence[str], size: int, file: Path, coverage: float = 1.0) -> TranslatorTokenizer:
-    """A vocabulary of this many pieces (Kudo 2018: a unigram language model), written to the file.
+    """Learn a vocabulary by a unigram language model (Kudo 2018), and write it to a file.
 
     Args:
-        lines: Sentences of both languages; of more than two million, so many drawn at random, always the same.
-        size: Pieces, the four special ones among them.
-        file: Where it is kept, as SentencePiece's own model.
-        coverage: Share of the characters that have a piece of their own; less than 1 for Chinese or Japanese.
+        lines: Sentences of both languages. Of more than two million, a fixed random sample of two million is used.
+        size: The number of pieces, including the four special ones.
+        file: The file to write, in SentencePiece's own format.
+        coverage: Share of characters that get a piece of their own. Use less than 1 for Chinese or Japanese.
 
     Raises:
-        BadData: There is no text, or too little for so many pieces.
+        BadData: There is no text, or too little text for this size.
         BadRecipe: The size is too small.
     """
     if size < 16:
         raise BadRecipe(f"Got a vocabulary of {size} pieces. Give 16 or more; 8000 is usual for small data.")
     buffer = io.BytesIO()
-    if len(lines) > MOST:  # SentencePiece would draw them itself, and others each time
+    if len(lines) > MOST:  # SentencePiece would draw a different sample each time
         chosen = np.random.default_rng(0).choice(len(lines), MOST, replace=False)
         lines = [lines[row] for row in np.sort(chosen)]
     try:

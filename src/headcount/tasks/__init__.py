@@ -1,6 +1,6 @@
-"""Tasks: data, model and metric of what a model is for. `TASKS` is the table of them.
+"""Tasks, each of which provides data, a model and metrics. The table `TASKS` lists them.
 
-Other packages add theirs through the entry point `headcount.tasks`.
+Other packages add tasks through the entry point `headcount.tasks`.
 """
 
 from importlib.metadata import EntryPoint, entry_points
@@ -11,19 +11,19 @@ from headcount.tasks.protocol import TaskClass
 from headcount.tasks.translation import Translation
 
 TASKS: dict[str, TaskClass] = {"classification": Classification, "translation": Translation}
-"""The tasks by the names that recipes give them."""
+"""The tasks of headcount, by the names that recipes use."""
 
 
 def task_names() -> list[str]:
-    """The names of all tasks, of headcount and of other packages."""
+    """Return the names of all tasks, of headcount and of other packages."""
     return [*TASKS, *sorted(set(_plugged_in()) - set(TASKS))]
 
 
 def task_class(name: str) -> TaskClass:
-    """The task of that name, of headcount or of another package.
+    """Return the task of that name, from headcount or another package.
 
     Raises:
-        BadRecipe: There is none.
+        BadRecipe: There is no such task.
     """
     if name in TASKS:
         return TASKS[name]
@@ -35,7 +35,7 @@ def task_class(name: str) -> TaskClass:
 
 
 def is_task(name: object) -> bool:
-    """Whether there is a task of that name."""
+    """Return whether there is a task of that name."""
     return isinstance(name, str) and (name in TASKS or name in _plugged_in())
 
 

@@ -1,4 +1,4 @@
-"""Classification of sentences and of pairs of sentences: data, model and metric."""
+"""The task of classifying sentences or pairs of sentences: data, model and metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Examples:
     """The labelled examples of a classification task.
 
     Attributes:
-        train: To learn from.
-        development: Held out from the training source, to score heads and to follow the training by.
-        validation: To measure on.
-        labels: The labels that occur in all of the training source, numerals by value, names by alphabet.
-            Which number each gets is agreed with the model: `Classifier.labels`.
-        stated: The labels in the order the training source states, if it states one.
+        train: Training examples.
+        development: Examples held out from the training source, for head scores and the validation curve.
+        validation: Examples of the final evaluation.
+        labels: All labels of the training source. Numerals are sorted by value, names by alphabet.
+            `Classifier.labels` has them in the order of the model's classes.
+        stated: The labels in the order that the training source states, if it states one.
     """
 
     train: Table
@@ -44,45 +44,46 @@ class Examples:
 
     @property
     def text(self) -> tuple[str, ...]:
-        """The text columns: one, or two for pairs."""
+        """Return the text columns: one, or two for pairs."""
         return self.train.columns.text
 
 
 @dataclass(frozen=True)
 class PaddingCollator:
-    """Makes a batch of tokenised examples, padded to the longest; it holds only what the model reads."""
+    """A collator that pads tokenised examples to the longest. A batch has only the columns that the model reads."""
 
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, examples: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """The batch, as the model's keyword arguments."""
+        """Return the batch, as the keyword arguments of the model."""
         inputs = [{name: value for name, value in row.items() if name != "length"} for row in examples]
         return dict(DataCollatorWithPadding(self.tokenizer)(inputs))
 
 
 @dataclass(frozen=True)
 class Classification(ClassificationData):
-    """The task of telling which label a sentence, or a pair of sentences, has. Its fields: `ClassificationData`."""
+    """The task of predicting the label of a sentence or a pair. `ClassificationData` documents the fields."""
 
     followed: ClassVar[int] = 200
-    """Development examples that a training is followed by, at every look."""
+    """The number of development examples for each evaluation of the validation curve."""
     figures: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
-    """What it measures on development data, the first of which says what is better."""
+    """The measures on development data. The first one decides which weights are better."""
     label_kind: ClassVar[LabelKind] = "class"
     signed: ClassVar[Mapping[str, str]] = {"development": "dev", "max_length": "len"}
 
     def load(self) -> Examples:
-        """The examples, read and checked. Limits apply; the labels are those of the whole training source.
+        """Read and check the examples. Limits apply to examples, but `labels` are those of the whole source.
 
         Raises:
             BadData: A source cannot be read, the training source has one label only, or validation has a
-                label that training does not have; with file and line.
+                label that training does not have. The message has file and line.
+            BadRecipe: Too many examples are to be held out.
         """
         train = read_table(self.train, self.text, self.label, self.skip_unlabelled)
         columns = train.columns
         validation = read_table(self.validation, columns.text, columns.label, self.skip_unlabelled)
         labels = sort_labels(train.labels)
-        if len(labels) < 2 and self.train != self.validation:  # to evaluate, one label is enough
+        if len(labels) < 2 and self.train != self.validation:  # one label is enough for an evaluation
             raise BadData(f"{self.train} has one label only, '{labels[0]}': there is nothing to learn.")
         allowed = {*labels, *(self.labels or ())}
         for row, label in enumerate(validation.labels):
@@ -103,12 +104,12 @@ class Classification(ClassificationData):
         return Examples(train, development, validation, labels, train.stated)
 
     def prepare(self, source: str, directory: Path | None = None, learns: bool = True) -> Prepared:
-        """The model with a head for these labels, and the examples as it reads them.
+        """Load the model with a classification head for the labels, and tokenise the examples.
 
         Args:
-            source: The model: a directory, or a name on the Hub.
-            directory: Where what is made on the way is kept: nothing, here.
-            learns: Whether anything is to be learned. If not, only the examples to measure on are made ready.
+            source: The directory of the model, or its name on the Hub.
+            directory: It is not used here.
+            learns: Whether the run trains. If not, only the validation examples are tokenised.
 
         Raises:
             PruningError: See `load`, `tokenizer_for` and `model_for`.
@@ -132,10 +133,10 @@ class Classification(ClassificationData):
         )  # fmt: skip
 
     def tokenizer_for(self, source: str) -> PreTrainedTokenizerBase:
-        """The model's tokenizer. One without a padding token pads with its end-of-sentence token, as usual.
+        """Load the tokenizer of the model. Without a padding token, it pads with its end-of-sentence token.
 
         Raises:
-            BadRecipe: There is no tokenizer at that place.
+            BadRecipe: No tokenizer can be loaded from there.
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -146,20 +147,19 @@ class Classification(ClassificationData):
         return tokenizer
 
     def model_for(self, source: str, examples: Examples) -> Classifier:
-        """The model with a classification head for these labels; a head it lacks is new, random by `seed`.
+        """Load the model with a classification head for the labels. A missing head is drawn with `seed`.
 
         Raises:
-            PruningError: See `load_classifier`; above all BadData when model and data disagree about the
-                labels.
+            PruningError: See `load_classifier`, in particular BadData for labels on which model and data disagree.
         """
         return load_classifier(source, examples.labels, self.labels, examples.stated, self.seed)
 
     def tokenize(self, tokenizer: PreTrainedTokenizerBase, table: Table, labels: tuple[str, ...]) -> Dataset:
-        """The table as the model reads it: token ids, `labels` as numbers, `length` in tokens; no padding.
+        """Tokenise a table into token ids, `labels` as numbers, and `length` in tokens, without padding.
 
         Args:
-            tokenizer: The model's.
-            table: Training or validation examples.
+            tokenizer: The tokenizer of the model.
+            table: The examples.
             labels: The labels in the order of the model's classes, `Classifier.labels`.
         """
         numbers = label_numbers(sort_labels(table.labels), labels)
@@ -179,29 +179,29 @@ class Classification(ClassificationData):
                 remove_columns=table.rows.column_names,
                 keep_in_memory=True,
                 load_from_cache_file=False,
-                # Nothing is looked up by it, and to make one the tokenizer would be pickled and hashed.
+                # A real fingerprint is not needed, and it would pickle and hash the tokenizer.
                 new_fingerprint=generate_random_fingerprint(),
             )
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> PaddingCollator:
-        """What makes batches of tokenised examples."""
+        """Return the collator, which makes batches of tokenised examples."""
         return PaddingCollator(tokenizer)
 
     def signatures(self) -> dict[str, str]:
-        """How the metrics are computed, where there are several ways: accuracy and F1 have one."""
+        """Return nothing, because accuracy and F1 can be computed in one way only."""
         return {}
 
     def follow(self, model: nn.Module, dataset: Dataset, collator: Collator) -> dict[str, float]:
-        """The figures that a training is followed by: those of `evaluate`, where the model is."""
+        """Return the figures of the validation curve: those of `evaluate`, on the device of the model."""
         return self.evaluate(model, dataset, collator, device=next(model.parameters()).device)
 
     @staticmethod
     def metrics(logits: Float[np.ndarray, "batch label"], labels: Int[np.ndarray, " batch"]) -> dict[str, float]:
-        """Accuracy, and the F1 of every label averaged (macro), in [0, 1].
+        """Return accuracy and macro F1, the mean F1 over labels. Both are in [0, 1].
 
-        A label that neither occurs nor is predicted has no F1, and is left out of that average.
+        A label that neither occurs nor is predicted has no F1. The mean leaves it out.
         """
-        from sklearn.metrics import accuracy_score, f1_score  # here, for its import takes long
+        from sklearn.metrics import accuracy_score, f1_score  # imported here because it is slow
 
         predicted = logits.argmax(axis=-1)
         return {
@@ -217,9 +217,9 @@ class Classification(ClassificationData):
         batch_size: int = 64,
         device: torch.device | str = "cpu",
     ) -> dict[str, float]:
-        """The metrics of a model on tokenised examples, batched by length so that there is little padding.
+        """Return the metrics of a model on tokenised examples. Batches are made by length, to save padding.
 
-        The model is moved to the device; its modules are left in the training or evaluation mode they were in.
+        The model is moved to the device. Its modules keep their training or evaluation mode.
         """
         lengths = list(dataset["length"])
         order = sorted(range(len(dataset)), key=lambda row: -lengths[row])

@@ -1,4 +1,4 @@
-"""A model with a classification head: loaded with the labels agreed, with nothing missing but the head."""
+"""Load models with a classification head, and check their labels and weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Classifier:
     Attributes:
         model: The model, in evaluation mode, with float32 weights.
         labels: The data's labels in the order of the model's classes.
-        trained: Whether the model came with its classification head. False: the head is new, and random.
+        trained: Whether the checkpoint had a classification head. False: the head is new and random.
     """
 
     model: PreTrainedModel
@@ -36,36 +36,36 @@ def load_classifier(
     stated: tuple[str, ...] | None = None,
     seed: int = 0,
 ) -> Classifier:
-    """The model at a path or of that name on the Hub, with a head for these labels; a head it lacks is new.
+    """Load a model with a classification head for the labels. A missing head is made new.
 
-    Weights are read from safetensors only, as float32; no code from the model's repository is run. The
-    weights of a new head depend on the seed only, and the global random state is left as it was.
+    Weights are read from safetensors only, as float32. No code from the model's repository is run. The
+    weights of a new head depend on the seed only. The global random state does not change.
 
     Args:
         source: A directory, or a name on the Hub.
         found: The labels that occur in the data, sorted.
-        given: The order the user states, see `check_labels`.
-        stated: The order the data set states.
-        seed: Of the weights of a new head.
+        given: The order that the user states, see `check_labels`.
+        stated: The order that the data set states.
+        seed: The seed of the weights of a new head.
 
     Raises:
-        BadRecipe: There is no model at that place.
+        BadRecipe: No model can be loaded from there.
         UnsupportedModel: The library has no classifier for models of this kind.
         BadData: The model's classes and the data's labels disagree.
-        CorruptCheckpoint: Weights other than those of the head are missing or do not fit, or cannot be read.
+        CorruptCheckpoint: Weights cannot be read, or weights outside the head are missing or do not fit.
     """
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadRecipe(f"Cannot load a model from '{source}': {error}") from error
-    # Long, because the labels are agreed between the configuration, the data and the user step by step.
+    # Long, because configuration, data and user must agree about the labels step by step.
     labels = check_labels(config, found, given, stated)
     named = model_labels(config)
     if named is None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
-    # Decoders find the last token of a sentence by what follows it, so they must know what padding is.
+    # Decoders find the last token of a sentence by the padding after it, so they must know the padding token.
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = next(iter(tokens_named(config.get_text_config(), "eos_token_id")), None)
     model, trained = _load(source, config, seed)
@@ -80,7 +80,7 @@ def load_classifier(
 
 
 def _load(source: str, config: PreTrainedConfig, seed: int) -> tuple[PreTrainedModel, bool]:
-    """The model, and whether the checkpoint held its head."""
+    """Load the model, and return it and whether the checkpoint held its head."""
     try:
         with no_loading_report(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -89,7 +89,7 @@ def _load(source: str, config: PreTrainedConfig, seed: int) -> tuple[PreTrainedM
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are looked at below, and refused by name
+                ignore_mismatched_sizes=True,  # `_held_head` refuses them by name
                 output_loading_info=True,
             )
     except OSError as error:
@@ -112,7 +112,7 @@ def _held_head(source: str, model: PreTrainedModel, info: Mapping[str, Any]) -> 
     body = f"{model.base_model_prefix}."
     misfits = {name: (tuple(got), tuple(wanted)) for name, got, wanted in info["mismatched_keys"]}
     missing = set(info["missing_keys"])
-    # A pooler belongs to the head, wherever a family keeps it: masked language models are saved without.
+    # A pooler counts as part of the head in every family. Masked language models are saved without one.
     broken = sorted(name for name in {*missing, *misfits} if name.startswith(body) and "pooler" not in name)
     if broken:
         raise CorruptCheckpoint(

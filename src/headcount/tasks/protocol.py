@@ -1,4 +1,4 @@
-"""The protocol of tasks: a task gives a run its model, its examples, its batches and its metrics."""
+"""The protocol of tasks. A task gives a run its model, examples, batches and metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field
@@ -20,15 +20,15 @@ LabelKind: TypeAlias = Literal["class", "number", "tokens"]
 
 @runtime_checkable
 class Collator(Protocol):
-    """Makes a batch of tokenised examples: the model's keyword arguments, padded."""
+    """The protocol of collators, which pad tokenised examples into a batch for the model."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer."""
+        """Return the tokenizer of the model."""
         ...
 
     def __call__(self, examples: Sequence[Row]) -> dict[str, Tensor]:
-        """The batch, with the labels as `labels`."""
+        """Return the batch as keyword arguments of the model, with the labels as `labels`."""
         ...
 
 
@@ -41,8 +41,8 @@ class Prepared:
         tokenizer: The tokenizer that is saved with the model.
         trained: Whether the model has been trained on the task.
         train: Tokenised examples to learn from. Like the other two, it has the columns `length` and `labels`.
-        development: Examples held out from training. Methods score heads on them, and trainings are followed on them.
-        validation: Examples to measure on.
+        development: Examples held out from training, for head scores and the validation curve.
+        validation: Examples of the final evaluation.
         collator: Makes batches of examples.
         summary: What was read, in one line.
         notes: What the record keeps about the data.
@@ -59,9 +59,9 @@ class Prepared:
     notes: Mapping[str, object] = field(default_factory=dict)
 
     def calibration(self, examples: int, batch_size: int = 8) -> Iterator[dict[str, Tensor]]:
-        """Batches of the first training examples without labels, for methods that need inputs alone.
+        """Yield batches of the first training examples without labels, for methods that need inputs only.
 
-        The decoder of an encoder-decoder cannot run without a text. It reads the target text, shifted by one.
+        The decoder of an encoder-decoder needs a text too. It reads the target text, shifted by one.
         """
         for start in range(0, min(examples, len(self.train)), batch_size):
             rows = range(start, min(start + batch_size, examples, len(self.train)))
@@ -74,34 +74,34 @@ class Prepared:
 
 @runtime_checkable
 class Task(Protocol):
-    """What every task is: a frozen dataclass whose fields are the keys that a recipe may give under `data`."""
+    """A task: a frozen dataclass whose fields are the keys that a recipe may give under `data`."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     followed: ClassVar[int]
-    """How many development examples are used to follow a training."""
+    """The number of development examples for each evaluation of the validation curve."""
     figures: ClassVar[tuple[str, ...]]
     """The names of the figures that `follow` returns. The first decides which weights are better; more is better."""
     training: ClassVar[TrainingSettings]
-    """How a model is trained on the task by default."""
+    """The default training settings of the task."""
     label_kind: ClassVar[LabelKind]
     """What the labels are."""
     signed: ClassVar[Mapping[str, str]]
-    """The fields that a run's signature shows, with their short names. Of fields with one name, the first given
-    counts. `train`, `validation`, `validation_limit` and `seed` are always shown and do not stand here."""
+    """The fields that a run's signature shows, with their short names. If fields share a name, the first given one
+    counts. `train`, `validation`, `validation_limit` and `seed` are always shown, so they are not listed here."""
 
     @property
     def train(self) -> str:
-        """Where the training examples are."""
+        """Return the source of the training examples."""
         ...
 
     @property
     def validation(self) -> str:
-        """Where the examples to measure on are."""
+        """Return the source of the validation examples."""
         ...
 
     @property
     def seed(self) -> int:
-        """The seed of all that is random in data and model."""
+        """Return the seed for everything random in data and model."""
         ...
 
     def prepare(self, source: str, directory: Path | None = None, learns: bool = True) -> Prepared:
@@ -109,26 +109,26 @@ class Task(Protocol):
 
         Args:
             source: A directory, a name on the Hub, or a new model that the task can make.
-            directory: A directory to keep files in that the model needs, such as a new vocabulary.
+            directory: A directory for files that the model needs, such as a new vocabulary.
             learns: Whether the run trains. If not, only the validation examples are needed.
 
         Raises:
-            PruningError: The user's data or model cannot be used; the message says why.
+            PruningError: The data or the model cannot be used. The message says why.
         """
         ...
 
     def evaluate(
         self, model: nn.Module, dataset: Dataset, collator: Collator, *, device: torch.device | str = "cpu"
     ) -> dict[str, float]:
-        """The metrics of a model on examples. The model is moved to the device."""
+        """Return the metrics of a model on examples. The model is moved to the device."""
         ...
 
     def follow(self, model: nn.Module, dataset: Dataset, collator: Collator) -> dict[str, float]:
-        """The figures that a training is followed by. They have the names in `figures`."""
+        """Return the figures of the validation curve, by the names in `figures`."""
         ...
 
     def signatures(self) -> dict[str, str]:
-        """How each metric is computed, where there are several ways."""
+        """Return how each metric is computed, if there are several ways."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Translation: data and metric."""
+"""The task of translating sentences: data, model and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from headcount.tasks.translation_vocabulary import new_vocabulary, require_vocab
 
 @dataclass(frozen=True)
 class Translation(TranslationData):
-    """The task of translating sentences. Its fields: `TranslationData`; see `read_pairs` for what data may be."""
+    """The task of translating sentences. `TranslationData` documents the fields, `read_pairs` the data."""
 
     followed: ClassVar[int] = 500
-    """Development pairs that a training is followed by, at every look."""
+    """The number of development pairs for each evaluation of the validation curve."""
     figures: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "loss")
-    """What it measures on development data, the first of which says what is better."""
+    """The measures on development data. The first one decides which weights are better."""
     label_kind: ClassVar[LabelKind] = "tokens"
     signed: ClassVar[Mapping[str, str]] = {
         "development": "dev", "max_length": "len", "beam": "beam", "codes": "pair", "languages": "pair",
@@ -44,24 +44,24 @@ class Translation(TranslationData):
             raise BadRecipe(f"Unknown bleu_tokenize '{self.bleu_tokenize}'. Valid: {', '.join(BLEU.TOKENIZERS)}.")
         try:
             BLEU(tokenize=self.bleu_tokenize)
-        except (OSError, RuntimeError) as error:  # some need another package, or a file from the network
+        except (OSError, RuntimeError) as error:  # some tokenizers need another package, or a file from the network
             raise BadRecipe(f"sacreBLEU cannot split words by '{self.bleu_tokenize}': {error}.") from error
 
     def prepare(self, source: str, directory: Path | None = None, learns: bool = True) -> Prepared:
-        """Model and data, as the model reads them.
+        """Load or make the model, and tokenise the pairs.
 
         Args:
-            source: A model's directory or its name on the Hub; or a new one, `new:PRESET` or `new:PRESET,FIELD=VALUE`.
-            directory: Where a new vocabulary is kept; the next call finds it there.
-            learns: Whether anything is to be learned. If not, there are no other pairs than those to measure on.
+            source: A directory or a name on the Hub; or, for a new model, `new:PRESET` or `new:PRESET,FIELD=VALUE`.
+            directory: The directory for a new vocabulary. The next call finds it there.
+            learns: Whether the run trains. If not, only the validation pairs are read.
 
         Raises:
-            BadData: See `read_pairs`; or there is too little of it.
+            BadData: See `read_pairs`; or there are too few pairs.
             BadRecipe: There is no such model, it does not translate, or its vocabulary is not the one given.
         """
-        # Long, because each step needs what the step before found.
+        # Long, because each step needs the result of the step before.
         if source.startswith(NEW):
-            new_config(source)  # a shape that cannot be is told before anything is made for it
+            new_config(source)  # an impossible shape is refused before anything is made for it
         if learns:
             train, development, validation, empty = self.load()
         else:
@@ -94,7 +94,7 @@ class Translation(TranslationData):
     def _model(
         self, source: str, train: Pairs, directory: Path | None
     ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The model and its tokenizer: a new one of a shape, or one that is there."""
+        """Make a new model of a shape, or load an existing one; return it and its tokenizer."""
         if source.startswith(NEW):
             tokenizer = new_vocabulary(self.vocabulary, self.coverage, train, directory)
             return new_model(source, tokenizer, self.seed), tokenizer
@@ -104,10 +104,10 @@ class Translation(TranslationData):
         return model, tokenizer
 
     def load(self) -> tuple[Pairs, Pairs, Pairs, int]:
-        """Pairs to learn from, to follow it by and to measure on; how many of the first had an empty side.
+        """Return training, development and validation pairs, and the number of training pairs with an empty side.
 
         Raises:
-            BadData: See `read_pairs`; or nothing is left to learn from.
+            BadData: See `read_pairs`; or no training pair is left.
         """
         validation = self._validation()
         train, empty = self._read(self.train).without_empty()
@@ -134,7 +134,7 @@ class Translation(TranslationData):
         return found if self.validation_limit is None else found.take(range(min(self.validation_limit, len(found))))
 
     def tokenize(self, tokenizer: PreTrainedTokenizerBase, pairs: Pairs) -> Dataset:
-        """The pairs as the model reads them: `input_ids`, `labels`, `length` (of the longer side), and their text."""
+        """Tokenise pairs into `input_ids`, `labels` and `length` (of the longer side), and keep their text."""
         if isinstance(tokenizer, TranslatorTokenizer):
             sources, targets = tokenizer.encode_lines(pairs.sources), tokenizer.encode_lines(pairs.targets)
         else:
@@ -153,15 +153,15 @@ class Translation(TranslationData):
     def evaluate(
         self, model: nn.Module, dataset: Dataset, collator: Collator, device: torch.device | str = "cpu"
     ) -> dict[str, float]:
-        """BLEU and chrF of the translations, in [0, 100], by sacreBLEU; see `signatures`."""
+        """Return sacreBLEU's BLEU and chrF of the translations, in [0, 100]; see `signatures`."""
         return self._scores(model.to(device), dataset, collator, self.beam)
 
     def follow(self, model: nn.Module, dataset: Dataset, collator: Collator) -> dict[str, float]:
-        """BLEU and chrF by greedy search, and the mean loss of a target piece."""
+        """Return BLEU and chrF of greedy search, and the mean loss of a target piece."""
         return {**self._scores(model, dataset, collator, 1), "loss": mean_loss(model, dataset, collator)}
 
     def signatures(self) -> dict[str, str]:
-        """SacreBLEU's signatures of the metrics."""
+        """Return sacreBLEU's signatures of the metrics."""
         found = {}
         for name, metric in self._metrics().items():
             metric.corpus_score(["a b c d"], [["a b c d"]])

@@ -1,4 +1,4 @@
-"""Tokenised pairs of sentences: cut to a length, and made into batches."""
+"""Functions that cut tokenised pairs to a length and make batches of them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from headcount.tasks.protocol import Row
 
 @dataclass(frozen=True)
 class TranslationCollator:
-    """Makes a batch of tokenised pairs, padded to the longest; it holds only what the model reads."""
+    """A collator that pads tokenised pairs to the longest. A batch has only the columns that the model reads."""
 
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, examples: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """The batch, as the model's keyword arguments; labels are padded with -100."""
+        """Return the batch, as the keyword arguments of the model. Labels are padded with -100."""
         sources, targets = ([cast(list[int], row[name]) for row in examples] for name in ("input_ids", "labels"))
         ids = _padded(sources, self.tokenizer.pad_token_id)
         lengths = torch.tensor([[len(row)] for row in sources])
@@ -32,12 +32,12 @@ class TranslationCollator:
 
 
 def shorten_pairs(rows: Dataset, longest: int | None, special: Collection[int]) -> tuple[Dataset, int]:
-    """Cut pairs to what a model with so many positions can read; return them and how many were cut.
+    """Cut pairs to the positions of a model; return them and the number of cut pairs.
 
     Args:
         rows: Tokenised pairs.
-        longest: The positions of the model. None: there is no limit.
-        special: Ids of special tokens. Those at the end of a side stay.
+        longest: The number of positions of the model. None: there is no limit.
+        special: The ids of special tokens. Those at the end of a side are kept.
     """
     over = [] if longest is None else np.flatnonzero(np.asarray(rows["length"]) > longest).tolist()
     if longest is None or not over:

@@ -1,4 +1,4 @@
-"""What a translation model is measured by: its translations of given lines, and its loss."""
+"""Functions that compute the translations and the loss of a translation model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ from headcount.tasks.translation_models import start_of
 def translations(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], beam: int
 ) -> Iterator[str]:
-    """The translation of each line, in order: by headcount's search, or by `generate` of another library's model."""
+    """Yield the translation of each line, in order, by headcount's search or another model's `generate`."""
     with evaluating([model]):
         if isinstance(model, Translator):
             found = list(LineTranslator(model, tokenizer, Search(beam=beam)).translate(lines))
@@ -38,7 +38,7 @@ def _generated(
         rows = order[start : start + batch_size]
         batch = tokenizer([lines[i] for i in rows], return_tensors="pt", padding=True, truncation=True, max_length=most)
         longest = 2 * batch["input_ids"].shape[1] + 10
-        longest = longest if most is None else min(longest, most - 1)  # the start is a position, too
+        longest = longest if most is None else min(longest, most - 1)  # the start token takes a position too
         ids = model.generate(
             **batch.to(model.device), num_beams=beam, max_new_tokens=longest, do_sample=False, **start_with
         )
@@ -49,7 +49,7 @@ def _generated(
 
 @torch.inference_mode()
 def mean_loss(model: PreTrainedModel, dataset: Dataset, collator: Collator, tokens: int = 4096) -> float:
-    """The mean loss of a target piece. `tokens` is the size of a batch."""
+    """Return the mean loss of a target piece. `tokens` is the size of a batch."""
     total, count = 0.0, 0
     with evaluating([model]):
         lengths = np.asarray(dataset["length"])

@@ -1,4 +1,4 @@
-"""Translation models: made by the name of a shape, or loaded, with the tokenizer that belongs to them."""
+"""Make or load translation models and their tokenizers."""
 
 import json
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from headcount.errors import BadRecipe, UnsupportedModel
 from headcount.nmt import PRESETS, Translator, TranslatorConfig
 
 NEW = "new:"
-"""A model that begins so is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
+"""The prefix of a model that is made, not loaded: `new:tiny-student`, `new:transformer-base,d_model=256`."""
 OF_THE_VOCABULARY = (
     "vocab_size", "is_encoder_decoder", "tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id",
     "decoder_start_token_id",
 )  # fmt: skip
-"""Fields of a configuration that are not a shape's to change."""
+"""The fields of a configuration that a shape must not change."""
 
 
 def new_model(source: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> Translator:
-    """A model with random weights, of a shape by name with changes; see `new_config`."""
+    """Make a model with random weights. `new_config` explains `source`."""
     config = new_config(source, len(tokenizer))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -30,12 +30,12 @@ def new_model(source: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> Tra
 
 
 def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
-    """The configuration of a shape by name with changes: `new:tiny-student,encoder_layers=4`.
+    """Return the configuration of a named shape with changes, such as `new:tiny-student,encoder_layers=4`.
 
-    Heads of each layer are written with spaces: `encoder_heads=5 1 3 1 5 6`.
+    A list of heads, one number for each layer, is written with spaces: `encoder_heads=5 1 3 1 5 6`.
 
     Raises:
-        BadRecipe: There is no such shape or field, or a value does not fit.
+        BadRecipe: There is no such shape or field, or a value is not allowed.
     """
     name, *changes = source.removeprefix(NEW).split(",")
     if name not in PRESETS:
@@ -59,7 +59,7 @@ def new_config(source: str, vocabulary: int = 32_000) -> TranslatorConfig:
             "out, or give decoder_type=attention."
         )
     if "d_model" in changed and "head_size" not in changed:
-        fields.pop("head_size", None)  # as wide as the heads fill the model
+        fields.pop("head_size", None)  # it is derived from d_model again
     return TranslatorConfig(**fields, vocab_size=vocabulary)
 
 
@@ -73,23 +73,23 @@ def _value(text: str) -> object:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model.
+    """Load the tokenizer of a model.
 
     Raises:
-        BadRecipe: There is none at that place.
+        BadRecipe: No tokenizer can be loaded from there.
     """
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, RuntimeError, ValueError) as error:  # SentencePiece's are RuntimeErrors
+    except (OSError, RuntimeError, ValueError) as error:  # SentencePiece raises RuntimeError
         where = "" if Path(source).exists() else "there is nothing of that name here, and the Hub gives none: "
         raise BadRecipe(f"Cannot load a tokenizer from '{source}': {where}{str(error).splitlines()[0]}") from error
 
 
 def speaking(tokenizer: PreTrainedTokenizerBase, codes: tuple[str, str] | None, source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, told which two of its languages are translated, if it has several.
+    """Set source and target language of a multilingual tokenizer, and return the tokenizer.
 
     Raises:
-        BadRecipe: Nobody said which; or it does not know one of them.
+        BadRecipe: The languages are not given, or the tokenizer does not know one of them.
     """
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return tokenizer
@@ -113,26 +113,26 @@ def speaking(tokenizer: PreTrainedTokenizerBase, codes: tuple[str, str] | None, 
 
 
 def start_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-    """What `generate` has to be told so that a model of many languages writes the right one."""
+    """Return the arguments of `generate` that make a multilingual model write the target language."""
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return {}
     language = _language(tokenizer, tokenizer.tgt_lang)
     first = tokenizer(text_target="a")["input_ids"][0]
-    # NLLB, M2M100 and mBART-50 write the language first; mBART's labels end in it, and its decoder starts from there.
+    # NLLB, M2M100 and mBART-50 write the language first. mBART's labels end in it, and its decoder starts with it.
     return {"forced_bos_token_id" if first == language else "decoder_start_token_id": language}
 
 
 def _language(tokenizer: PreTrainedTokenizerBase, code: str) -> int | None:
-    """The id of a language's own piece."""
+    """Return the id of the piece that names a language."""
     find: Callable[[str], int | None] = getattr(tokenizer, "get_lang_id", tokenizer.convert_tokens_to_ids)
     return find(code)
 
 
 def load_translator(source: str) -> tuple[Translator, PreTrainedTokenizerBase]:
-    """A translation model of our own, pruned or not, and its tokenizer.
+    """Load a translation model of our own, pruned or not, and its tokenizer.
 
     Raises:
-        UnsupportedModel: It is another library's.
+        UnsupportedModel: It is a model of another library.
         BadRecipe: There is no such model.
     """
     model = load(source)
@@ -145,11 +145,11 @@ def load_translator(source: str) -> tuple[Translator, PreTrainedTokenizerBase]:
 
 
 def load_any(source: str) -> PreTrainedModel:
-    """A model that translates: of our own, or an encoder-decoder of transformers that generates.
+    """Load a model that translates: our own, or an encoder-decoder of transformers that generates.
 
     Raises:
-        UnsupportedModel: It does not translate.
-        BadRecipe: There is no such model; or it is a shape, of which one is to be made.
+        UnsupportedModel: The model does not translate.
+        BadRecipe: There is no such model, or the name is that of a shape.
     """
     if source.partition(",")[0] in PRESETS and not Path(source).is_dir():
         raise BadRecipe(f"'{source}' is a shape, and no model that is there. A new model of it is {NEW}{source}.")

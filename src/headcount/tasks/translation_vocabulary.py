@@ -1,4 +1,4 @@
-"""Vocabularies of translation models: given by name, learned for a new model, or compared with the wanted one."""
+"""Load, learn and compare vocabularies of translation models."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from headcount.nmt import TranslatorTokenizer, learn_vocabulary, read_vocabulary
 from headcount.tasks.translation_models import load_tokenizer
 
 PIECES = 8000
-"""The size of a new vocabulary by default."""
+"""The default size of a new vocabulary."""
 
 
 def given_vocabulary(name: str) -> TranslatorTokenizer:
-    """The vocabulary in a SentencePiece file, or of a translation model of headcount's.
+    """Load the vocabulary of a SentencePiece file, or of a translation model of our own.
 
     Raises:
-        BadData: The file is no vocabulary.
-        BadRecipe: There is nothing of that name, or it is another kind of model's.
+        BadData: The file is not a vocabulary.
+        BadRecipe: There is nothing of that name, or it belongs to another kind of model.
     """
     if Path(name).is_file():
         return read_vocabulary(Path(name))
@@ -35,23 +35,23 @@ def given_vocabulary(name: str) -> TranslatorTokenizer:
 def new_vocabulary(
     wanted: int | str | None, coverage: float, train: Pairs, directory: Path | None
 ) -> TranslatorTokenizer:
-    """The vocabulary of a new model: the one that is named, or one learned from the training pairs.
+    """Return the vocabulary of a new model: the named one, or one learned from the training pairs.
 
     Args:
-        wanted: How many pieces to learn, or what names a vocabulary. None: `PIECES`.
+        wanted: The number of pieces to learn, or the name of a vocabulary. None: `PIECES`.
         coverage: The share of characters that get a piece of their own.
         train: The training pairs.
-        directory: Where a learned vocabulary is kept. The next call finds it there.
+        directory: The directory for a learned vocabulary. The next call finds it there.
 
     Raises:
-        BadRecipe: See `given_vocabulary`; or there is no directory to keep a learned vocabulary in.
+        BadRecipe: See `given_vocabulary`; or there is no directory for a learned vocabulary.
     """
     if isinstance(wanted, str):
         return given_vocabulary(wanted)
     if directory is None:
         raise BadRecipe("A new model needs a directory to keep its vocabulary in, or a vocabulary that is there.")
     file = directory / "vocabulary.model"
-    with FileLock(directory / "vocabulary.lock"):  # of processes that train together, one learns it
+    with FileLock(directory / "vocabulary.lock"):  # among processes that train together, only one learns it
         if file.is_file():
             return read_vocabulary(file)
         size = PIECES if wanted is None else wanted
@@ -59,10 +59,10 @@ def new_vocabulary(
 
 
 def require_vocabulary(wanted: int | str | None, source: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make sure that the vocabulary of a trained model is the wanted one, where one is named.
+    """Check that the vocabulary of a trained model is the wanted one, if one is given.
 
     Raises:
-        BadRecipe: It is another.
+        BadRecipe: The model has another vocabulary.
     """
     if isinstance(wanted, str):
         wanted, same = f"that of '{wanted}'", given_vocabulary(wanted).digest == getattr(tokenizer, "digest", None)
