@@ -1,4 +1,4 @@
-"""Whose the checkpoints are that a run finds where its own would lie; others are not touched."""
+"""Decide whether existing checkpoints belong to this run. Checkpoints of other runs stay untouched."""
 
 import json
 import shutil
@@ -12,11 +12,11 @@ from headcount.settings.writing import write_atomically
 from headcount.tasks.protocol import Prepared
 
 BEFORE_TRAINING = ("recipe.json", "start.json", "vocabulary.model", "vocabulary.lock")
-"""What stands in a directory of checkpoints before there are any."""
+"""The files of a checkpoint directory that exist before the first checkpoint."""
 
 
 def checkpoints_of(recipe: Recipe, output: Path) -> Path:
-    """The directory for this run's checkpoints; those of another recipe are not touched.
+    """Return the directory for this run's checkpoints. Checkpoints of another recipe stay untouched.
 
     Raises:
         BadRecipe: Checkpoints of another recipe are there; the message shows the difference.
@@ -39,7 +39,7 @@ def checkpoints_of(recipe: Recipe, output: Path) -> Path:
 
 
 def require_same_start(checkpoints: Path, prepared: Prepared) -> None:
-    """Checkpoints are gone on with from the model and the examples that they began with, whatever names those have.
+    """Make sure that existing checkpoints began with the same model and the same examples as this run.
 
     Raises:
         BadRecipe: A file was changed since.
@@ -68,5 +68,5 @@ def clear(checkpoints: Path) -> None:
 
 
 def _anything_in(checkpoints: Path) -> bool:
-    """Whether a run left anything there that another could take up: checkpoints, decisions."""
+    """Say whether a run left checkpoints or decisions that another run could use."""
     return any(path.is_file() and path.name not in BEFORE_TRAINING for path in checkpoints.rglob("*"))

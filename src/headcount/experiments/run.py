@@ -1,4 +1,4 @@
-"""One recipe in, one record and one checkpoint out."""
+"""Carry out one recipe, and write one record and one model directory."""
 
 import random
 import shutil
@@ -123,13 +123,13 @@ def _tensors(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
 
 
 def _dtypes(model: PreTrainedModel) -> dict[str, torch.dtype]:
-    """How each parameter and buffer is stored: a model in half precision may keep some of them in float32."""
+    """Return the data type of each parameter and buffer. A model in half precision may keep some in float32."""
     return {name: tensor.dtype for name, tensor in _tensors(model)}
 
 
 @dataclass(frozen=True)
 class _State:
-    """What of a model is compared before and after."""
+    """The figures of a model that the record compares before and after surgery."""
 
     size: Mapping[str, Any]
     flops: int
@@ -142,7 +142,7 @@ class _State:
 def _bench(
     recipe: Recipe, task: Task, prepared: Prepared, model: PreTrainedModel, checkpoints: Path, shared: Path | None
 ) -> Workbench:
-    """What the method works on."""
+    """Return the workbench of the method."""
     followed = prepared.development.select(range(min(task.followed, len(prepared.development))))
 
     return Workbench(
@@ -162,7 +162,7 @@ def _bench(
 
 
 def _chosen(recipe: Recipe, bench: Workbench, say: Callable[[str], None]) -> tuple[Recipe, Method]:
-    """The recipe with its method named, and that method; what does not go together in it is said."""
+    """Return the recipe with its method named, and that method. Tell the user about settings without effect."""
     if (warmup := recipe.training.warmup) >= bench.steps > 1 and isinstance(warmup, int):
         say(
             f"The learning rate rises for {warmup} steps and the training has {bench.steps}: it never reaches its "
@@ -254,7 +254,7 @@ def _flops(model: PreTrainedModel) -> int:
 
 @contextmanager
 def _clearing(checkpoints: Path) -> Iterator[None]:
-    """Remove the checkpoints when the block ends in an error that the same call would end in again."""
+    """Remove the checkpoints if the block raises an error that the same call would raise again."""
     try:
         yield
     except PruningError:
@@ -264,7 +264,7 @@ def _clearing(checkpoints: Path) -> Iterator[None]:
 
 @contextmanager
 def _noise_of_its_own() -> Iterator[None]:
-    """The Trainer seeds Python's, NumPy's and torch's generators; the caller's go on where they were."""
+    """Restore the random states of Python, NumPy and torch after the block, because the Trainer seeds them."""
     pythons, numpys = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Puts records in groups of one task's data and one model, and a group's runs in series."""
+"""Put records into groups of one data set and one model, and the runs of a group into series."""
 
 import json
 from collections import Counter, defaultdict
@@ -10,17 +10,17 @@ from headcount.report.recorded import Group, RecordedRun, Series, number, number
 from headcount.settings.records import Record, short_source
 
 DATA = ("train", "validation", "train_limit", "validation_limit", "languages")
-"""What makes two runs' data the same data; how it is read tells series apart, not groups."""
+"""The fields that identify a data set. Other fields of the data tell series apart, not groups."""
 
 LOGGING = ("checkpoint_every", "looks", "look_every")
-"""Training settings that have no say in the numbers."""
+"""Training settings that do not change the figures."""
 
 UNSCALED = ("bleu", "chrf", "ter")
 """Metrics that sacreBLEU gives in per cent already."""
 
 
 def group(records: Sequence[Record]) -> list[Group]:
-    """The records in groups of one task's data and one model each, in the order in which they come.
+    """Return the records in groups of one data set and one model each, in their original order.
 
     A run that lies in two places counts once.
     """
@@ -63,7 +63,7 @@ def _group(runs: list[RecordedRun]) -> Group:
 
 
 def _series(runs: list[RecordedRun]) -> Iterable[Series]:
-    """A series a method; more where runs of one budget differ in more than the seed: only seeds are averaged."""
+    """Yield one series for each method and its settings. A series averages over seeds only."""
     for method in sorted({run.method for run in runs}):
         mine = [run for run in runs if run.method == method]
         settings = {run.index: _settings(run.record, mine) for run in mine}
@@ -81,9 +81,10 @@ def _series(runs: list[RecordedRun]) -> Iterable[Series]:
 
 
 def _settings(record: Record, others: Sequence[RecordedRun]) -> dict[str, str]:
-    """What defines a run next to its data, model, method, budget and seed. An option not given is the default, ''.
+    """Return the settings that define a run beside its data, model, method, budget and seed.
 
-    A setting of training or data not there is one that an older version did not write: it contradicts none.
+    An option that was not given is the default, ''. Older versions did not write every setting of training and data;
+    a missing setting contradicts no value.
     """
     recipe = record.recipe
     options = {str(name) for run in others for name in table(run.record.recipe.get("options"))}
@@ -108,17 +109,17 @@ def _coloured(groups: list[Group]) -> list[Group]:
 
 
 def _what_it_is(record: Record) -> str:
-    """The same of two records of one run, which may lie in two places, or have been followed more closely in one."""
+    """Return a text that is equal for two records of one run, also when they lie in two places."""
     training = {name: value for name, value in table(record.recipe.get("training")).items() if name not in LOGGING}
     recipe = {**record.recipe, "training": training}
     return json.dumps([recipe, record.subset, record.metrics, record.error], sort_keys=True, default=str)
 
 
 def _origins(records: Sequence[Record]) -> list[Record]:
-    """For each record, the one its chain of models begins with: a run's model may be another's on the same data.
+    """Return the first record in each record's chain of models: a run may start from the model of another run.
 
-    Runs of two sweeps may have one name. What a run began with has the size that the other ended with; where that
-    leaves several that began with other models, the run stands for itself.
+    Runs of two sweeps may share a name. The size at the start of a run then has to equal the size at the end of the
+    other. If several records remain, and they started from different models, the run is its own origin.
     """
     named: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
