@@ -1,6 +1,6 @@
 """Where attention lives: one row per attention class. A new model family is one row here (docs/add-a-family.md).
 
-The rows are facts, read by one engine (`anatomy/survey.py`, `surgery.py`); no code anywhere asks for a model type.
+The rows are facts, read by one engine (`anatomy/survey.py`, `surgery/cut.py`); no code anywhere asks for a model type.
 """
 
 import functools

@@ -205,7 +205,7 @@ def extract_plan(pruned: str | Path, base: str | Path) -> Plan:
     Raises:
         BadRecipe: Training changed the weights, so that the plan alone does not carry the model; or its heads are
             not those of the base.
-        CorruptCheckpoint: See `checkpoint.load`; or the two models are of different architectures.
+        CorruptCheckpoint: See `model_files.load`; or the two models are of different architectures.
     """
     small, whole = load(pruned), load(base)
     unchecked = Plan(present(small), type(small).__name__, source=str(pruned))
@@ -236,7 +236,7 @@ def apply_plan(base: str | Path, plan: str | Path, output: str | Path) -> Subset
 
     Raises:
         BadRecipe: The output is not empty, or the plan does not go with the base: see `Plan.apply`.
-        CorruptCheckpoint: See `Plan.load` and `checkpoint.load`.
+        CorruptCheckpoint: See `Plan.load` and `model_files.load`.
     """
     require_empty(output)
     model = Plan.load(plan).apply(load(base))

@@ -16,7 +16,7 @@ def remove_lowest(
         scores: The score of each of them, in flat order.
         keep: The budget.
         step: How many heads to remove.
-        unit: See `budget.units_of`.
+        unit: See `units.choice.units_of`.
         max_per_site: Number of units to remove from a site, at most. None: no limit.
     """
     score = dict(zip(left.indices, scores, strict=True))
